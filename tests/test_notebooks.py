@@ -1,0 +1,132 @@
+"""Every chapter under the smoke profile: once by papermill, once by nbval against its outputs.
+
+Two processes at a time, one thread each, from a working directory of their own. What they
+measured must be there and be finite; what smoke does not test is listed after the results.
+"""
+
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+pytestmark = pytest.mark.notebook
+
+# What a chapter must have measured, beside whatever else it records.
+MEASURED = {
+    "00_quickstart": set(),
+    "01_data_preparation": set(),
+    "03_masked_language_modeling": set(),
+}
+HANGS = 1200  # seconds after which a process is not slow but stuck
+
+
+def start(command, folder, **more):
+    """Run a command in a folder with one thread, no network and no profile but the given one."""
+    # Agg would keep the figures out of the outputs that nbval compares.
+    kept = {k: v for k, v in os.environ.items() if k not in ("MPLBACKEND", "COOKBOOK_PROFILE")}
+    kept |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **more}
+    return subprocess.run(
+        [sys.executable, "-m", *map(str, command)],
+        cwd=folder,
+        env=kept,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=HANGS,
+    )
+
+
+def smoke(path, folder):
+    return start(
+        ["papermill", path, folder / path.name, "--no-progress-bar"]
+        + ["-p", "profile", "smoke", "-p", "output_dir", folder / "out"],
+        folder,
+    )
+
+
+def compare(path, folder):
+    shutil.copy(path, folder)
+    alone = ["-c", os.devnull, "--rootdir", folder, "-p", "no:cacheprovider", "-q", "--color=no"]
+    command = ["pytest", "--nbval", path.name, "--nbval-kernel-name", "python3", *alone]
+    return start(command, folder, COOKBOOK_PROFILE="smoke")
+
+
+@pytest.fixture(scope="module")
+def jobs(request, tmp_path_factory):
+    """The processes of all selected tests, two at a time, started together: {(run, path): …}."""
+    selected = [
+        item.callspec.params for item in request.session.items if "job" in item.fixturenames
+    ]
+    # The embedded texts are harvested once, not by two chapters at the same time.
+    start(["cookbook.cli", "data", "docstrings"], tmp_path_factory.mktemp("harvest"))
+    with ThreadPoolExecutor(2) as pool:
+        yield {
+            (params["run"], params["path"]): (
+                pool.submit(params["run"], params["path"], folder),
+                folder,
+            )
+            for params in selected
+            for folder in [tmp_path_factory.mktemp(params["path"].stem)]
+        }
+        pool.shutdown(cancel_futures=True)
+
+
+@pytest.fixture
+def job(jobs, run, path):
+    """The finished process of this test, and the folder that it ran in."""
+    process, folder = jobs[run, path]
+    return process.result(), folder
+
+
+def each_chapter_by(run):
+    cases = [pytest.param(run, path, id=path.stem) for path in NOTEBOOKS]
+    return pytest.mark.parametrize(("run", "path"), cases)
+
+
+@each_chapter_by(smoke)
+def test_a_chapter_runs_and_measures(job, run, path, not_tested):
+    process, folder = job
+    assert process.returncode == 0, process.stdout[-4000:]
+    results = json.loads((folder / "out" / "results.json").read_text())
+    assert results.keys() >= MEASURED.get(path.stem, set()) and results
+    for name, number in results.items():
+        assert re.fullmatch(r"[A-Za-z][\w.@=-]*", name), f"{name!r} is not a flat name"
+        assert type(number) in (int, float) and math.isfinite(number), f"{name} is {number}"
+    assert list((folder / "out").glob("*.png")), "no figure was saved"
+    untested = re.findall(r"^claim: (.+): not tested", printed(folder / path.name), re.MULTILINE)
+    not_tested += [f"{path.stem}: {claim}" for claim in untested]
+
+
+@each_chapter_by(compare)
+def test_the_committed_outputs_still_come_out(job, run, path):
+    process, folder = job
+    assert process.returncode == 0, process.stdout[-6000:]
+    assert len(compared(path)) >= 5
+
+
+def printed(path):
+    outputs = [o for cell in nbformat.read(path, 4).cells for o in cell.get("outputs", [])]
+    return "".join(o.text for o in outputs if o.output_type == "stream")
+
+
+def compared(path):
+    """The cells of a notebook whose words nbval compares; a figure alone has none."""
+    found = []
+    for cell in nbformat.read(path, 4).cells:
+        skipped = {"nbval-ignore-output", "nbval-skip"} & set(cell.metadata.get("tags", []))
+        if cell.cell_type == "code" and not skipped and "NBVAL_" not in cell.source:
+            texts = [o.get("text") or o.get("data", {}).get("text/plain", "") for o in cell.outputs]
+            if any(text and not text.startswith("<Figure") for text in texts):
+                found.append(cell)
+    return found
