@@ -1,0 +1,26 @@
+"""Data: sources, embedded sets, splits, cleaning with a ledger, augmentation, tokenisation."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submodules=[
+        "augmentation",
+        "cleaning",
+        "cluster",
+        "deduplication",
+        "embedded",
+        "splits",
+        "tokenization",
+    ],
+    submod_attrs={
+        "augmentation": ["augment"],
+        "cleaning": ["balance", "class_balance", "clean"],
+        "deduplication": ["exact_duplicates", "fingerprint", "near_duplicates"],
+        "errors": ["DataError"],
+        "ledger": ["Ledger"],
+        "sources": ["load"],
+        "splits": ["assign", "check_disjoint", "split"],
+        "tokenization": ["encode", "pack", "train_tokenizer"],
+    },
+)
