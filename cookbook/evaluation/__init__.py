@@ -1,0 +1,12 @@
+"""Evaluation: metrics beside a trivial baseline, intervals and paired tests."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submodules=["metrics", "significance"],
+    submod_attrs={
+        "metrics": ["accuracy", "classification_metrics", "confusion_matrix", "f1", "matthews",
+                    "metric", "perplexity", "precision", "recall", "trivial_baseline"],
+    },
+)  # fmt: skip
