@@ -84,7 +84,7 @@ def clean(
         _near_step(keys, labels, near_threshold, ledger)
     refuse_empty(ledger.check())
     columns = {text_column: texts} | ({"text_pair": pairs} if pairs else {})
-    return _with_columns(dataset, columns, ledger.kept), ledger
+    return with_columns(dataset, columns, ledger.kept), ledger
 
 
 def column_of_text(dataset: Dataset, text_column: str) -> list[str | None]:
@@ -264,7 +264,7 @@ def _pairs(dataset: Dataset, rules: Rules) -> list[str] | None:
     return [normalise_text(text, rules, mask=False) for text in dataset["text_pair"]]
 
 
-def _with_columns(dataset: Dataset, columns: dict[str, list], rows: np.ndarray) -> Dataset:
+def with_columns(dataset: Dataset, columns: dict[str, list], rows: np.ndarray) -> Dataset:
     """`rows` of the dataset, with new values in `columns` (lists as long as the whole)."""
     import pyarrow as pa
     from datasets import Dataset

@@ -16,7 +16,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -90,7 +90,7 @@ def clean(
     Raises what `cleaning.clean` raises, and DataError where Dask is not installed.
     """
     output_dir = Path(output_dir)
-    with _client(client, workers) as client:
+    with nullcontext(client) if client else local_client(workers) as client:
         files = _files(source, output_dir, text_column)
         schema, starts = _shape(files, text_column)
         columns = (text_column, label_column if label_column in schema.names else "")
@@ -109,10 +109,11 @@ def clean(
 
 
 @contextmanager
-def _client(client: Client | None, workers: int) -> Iterator[Client]:
-    if client is not None:
-        yield client
-        return
+def local_client(workers: int = 2) -> Iterator[Client]:
+    """A Dask client with `workers` processes of one thread on this machine, stopped at the end.
+
+    Raises DataError where Dask is not installed.
+    """
     try:
         import dask.dataframe  # noqa: F401
         from distributed import Client
@@ -139,13 +140,14 @@ def _files(source: Dataset | str, output_dir: Path, text_column: str) -> list[st
     return _shards(source, output_dir / "incoming")
 
 
-def _shards(dataset: Dataset, folder: Path, count: int = 8) -> list[str]:
-    """A table as parquet files, so that each worker reads its own share of the rows."""
+def _shards(dataset: Dataset, folder: Path, rows: int = 50_000) -> list[str]:
+    """A table as parquet files of at most `rows` rows, so that each worker reads its own share."""
     from pyarrow.parquet import write_table
 
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    files = [str(folder / f"{part:05d}.parquet") for part in range(min(count, len(dataset)))]
+    count = min(len(dataset), max(4, -(-len(dataset) // rows)))
+    files = [str(folder / f"{part:05d}.parquet") for part in range(count)]
     for part, file in enumerate(files):
         shard = dataset.shard(len(files), part, contiguous=True).with_format("arrow")[:]
         write_table(shard.replace_schema_metadata(dataset.features.arrow_schema.metadata), file)

@@ -38,7 +38,8 @@ PACKAGES = {
     "scikit-learn": "sklearn", "scipy": "scipy", "sympy": "sympy", "torch": "torch",
     "tornado": "tornado", "traitlets": "traitlets", "transformers": "transformers",
 }  # fmt: skip
-SKIP = {"tests", "test", "testing", "site-packages", "idlelib", "lib2to3", "__pycache__"}
+SKIP = {"tests", "test", "testing", "site-packages", "dist-packages", "idlelib", "lib2to3",
+        "__pycache__"}  # fmt: skip
 
 
 def names() -> list[str]:
@@ -118,7 +119,7 @@ def _make(name: str, folder: Path) -> None:
 
 
 def _docstrings() -> DatasetDict:
-    missing = [package for package, version in versions().items() if not version]
+    missing = [package for package, folder in _roots() if not folder.is_dir()]
     if missing:
         print(f"not installed here, so not in the corpus: {', '.join(missing)}")
     rows = [row for path, found in _harvest(_files()) for row in _rows(path, found)]
@@ -127,11 +128,8 @@ def _docstrings() -> DatasetDict:
 
 def _files() -> dict[str, tuple[str, str]]:
     """Path -> (library, module) for every source file to read, in a fixed order."""
-    paths = sysconfig.get_paths()
-    roots = [(p, Path(paths["purelib"]) / folder) for p, folder in sorted(PACKAGES.items())]
-    roots.append(("python", Path(paths["stdlib"])))
     found = {}
-    for library, root in roots:
+    for library, root in _roots():
         for path in sorted(root.rglob("*.py")) if root.is_dir() else []:
             parts = path.relative_to(root).with_suffix("").parts
             if not SKIP.intersection(parts):
@@ -139,6 +137,18 @@ def _files() -> dict[str, tuple[str, str]]:
                 module = ".".join((*top, *(p for p in parts if p != "__init__")))
                 found[str(path)] = (library, module)
     return found
+
+
+def _roots() -> list[tuple[str, Path]]:
+    """(library, the folder of its source, which may be missing), in a fixed order."""
+    roots = []
+    for package, folder in sorted(PACKAGES.items()):
+        try:  # asked one by one: a system Python keeps its packages in several places
+            root = importlib.metadata.distribution(package).locate_file(folder)
+        except importlib.metadata.PackageNotFoundError:
+            root = Path(folder, "is not installed")
+        roots.append((package, Path(root)))
+    return [*roots, ("python", Path(sysconfig.get_paths()["stdlib"]))]
 
 
 def _harvest(files: dict[str, tuple[str, str]]) -> Iterator[tuple[tuple[str, str], list]]:
@@ -174,7 +184,8 @@ def _start_worker(paths: list[str]) -> subprocess.Popen:
     listing.write("\n".join(paths))
     listing.seek(0)
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    command = [sys.executable, "-m", "cookbook.data.harvest"]
+    # -P: a file called json.py in the reader's working directory must not be imported.
+    command = [sys.executable, "-P", "-m", "cookbook.data.harvest"]
     return subprocess.Popen(
         command, stdin=listing, stdout=subprocess.PIPE, text=True, env=environment
     )

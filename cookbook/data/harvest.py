@@ -74,9 +74,15 @@ def _added(call: ast.Call) -> Iterator[tuple[str, str, str]]:
 def harvest(path: Path) -> list[tuple[str, str, str]]:
     """All docstrings of one file; a file that is not valid Python of this version has none."""
     try:
-        return list(docstrings(path.read_text(encoding="utf-8")))
+        found = docstrings(path.read_text(encoding="utf-8"))
+        # A table of text can hold no half of a surrogate pair, which an escape can write.
+        return [(name, signature, _valid(text)) for name, signature, text in found]
     except (SyntaxError, UnicodeDecodeError, ValueError, RecursionError):
         return []
+
+
+def _valid(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
 
 
 def main() -> None:

@@ -156,6 +156,8 @@ def _first_fit(documents: Iterable[Sequence[int]], length: int) -> list[list]:
                 open_rows = [*open_rows[-63:], place]
             rows[place[1]].append(piece)
             place[0] -= len(piece)
+            if place[0] == 0:  # a full row would only keep one with room out of the 64
+                open_rows = [entry for entry in open_rows if entry is not place]
     return rows
 
 
