@@ -12,6 +12,7 @@ import json
 import math
 import os
 import random
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -68,11 +69,12 @@ class Session:
         Under `laptop` and `gpu`, with the chapter's own dataset and model, a claim that does not
         hold raises AssertionError. On other data it is reported, under `smoke` not tested.
         """
+        key = "claim." + re.sub(r"\W+", "_", name)
         tested = self.profile != "smoke"
         verdict = ("held" if condition else "did not hold") if tested else "not tested (smoke)"
-        self.record(**{f"claim.{name}.tested": tested})
+        self.record(**{f"{key}.tested": tested})
         if tested:
-            self.record(**{f"claim.{name}.held": bool(condition)})
+            self.record(**{f"{key}.held": bool(condition)})
         if tested and self.default and not condition:
             raise AssertionError(f"claim did not hold: {name}")
         print(f"claim: {name}: {verdict}")

@@ -56,10 +56,10 @@ def load_model(
     """A model in fp32 with the head for `task`, weights from the checkpoint or random.
 
     `random=True` takes the checkpoint's configuration only: the fair baseline for what pretraining
-    brought. What the checkpoint lacked (a new head, as a rule) is in `model.missing_keys`, what it
-    had in vain in `model.unexpected_keys`. `overrides` change the configuration, such as
-    `hidden_dropout_prob=0.0`. Raises ValueError for an unknown task or a checkpoint that is not
-    there or has no safetensors.
+    brought. What the checkpoint lacked (a new head, as a rule, or one for other classes) is in
+    `model.missing_keys`, what it had in vain in `model.unexpected_keys`. `overrides` change the
+    configuration, such as `hidden_dropout_prob=0.0`. Raises ValueError for an unknown task, a
+    checkpoint that is not there, has no safetensors or a body of another shape.
     """
     import transformers
 
@@ -79,11 +79,21 @@ def load_model(
             # transformers 5 keeps the dtype on disk unless told: half precision would train badly.
             model, report = head.from_pretrained(
                 resolve(name), dtype=torch.float32, use_safetensors=True, trust_remote_code=False,
-                output_loading_info=True, **overrides,
+                output_loading_info=True, ignore_mismatched_sizes=True, **overrides,
             )  # fmt: skip
-    model.missing_keys = sorted(report.get("missing_keys", []))
+        unfit = _unfit_head(model, report)
+    model.missing_keys = sorted({*report.get("missing_keys", []), *unfit})
     model.unexpected_keys = sorted(report.get("unexpected_keys", []))
     return model
+
+
+def _unfit_head(model: PreTrainedModel, report: dict[str, Any]) -> list[str]:
+    """Weights of the head whose shape differs, and which are new; of the body it is an error."""
+    names = sorted(name for name, *_ in report.get("mismatched_keys", []))
+    body = "" if model.base_model is model else f"{model.base_model_prefix}."
+    if wrong := [name for name in names if name.startswith(body)]:
+        raise ValueError(f"{wrong[0]} has another shape than the configuration asks for")
+    return names
 
 
 def count_parameters(model: torch.nn.Module) -> tuple[int, int]:
@@ -114,19 +124,21 @@ def extend_vocabulary(
     """Add `tokens`; their embeddings start as the mean of the pieces they used to be cut into.
 
     Returns how many were new. A mean starts the new row where the model already understands
-    something (Hewitt 2021, "Initializing new word embeddings for pretrained language models").
+    something (Hewitt 2021, "Initializing new word embeddings for pretrained language models"). The
+    output projection, where it is not the same matrix, starts the same way.
     """
     pieces = {t: tokenizer(t, add_special_tokens=False)["input_ids"] for t in dict.fromkeys(tokens)}
     known = set(tokenizer.get_vocab())
     new = [token for token in pieces if token not in known]
     tokenizer.add_tokens(new)
-    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    table = model.get_input_embeddings().weight
-    with torch.no_grad():
-        for token in new:
+    if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:  # some tables have spare rows
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+        for token in new if layer is not None else []:
             if pieces[token]:
                 row = tokenizer.convert_tokens_to_ids(token)
-                table[row] = table[pieces[token]].mean(0)
+                with torch.no_grad():  # a tied matrix comes twice, and the same mean with it
+                    layer.weight[row] = layer.weight[pieces[token]].mean(0)
     return len(new)
 
 
@@ -148,13 +160,15 @@ def save_half(
 
 @contextlib.contextmanager
 def _one_line(name: str) -> Iterator[None]:
+    from safetensors import SafetensorError  # a damaged file; it is no OSError
+
     try:
         yield
-    except (OSError, KeyError) as error:
+    except (OSError, KeyError, ValueError, SafetensorError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(
-            f"no usable checkpoint {name!r}: {first.rstrip('.')}. Give 'docbert', a folder with "
-            "config.json and model.safetensors, or a hub id"
+            f"no usable checkpoint {name!r}: {first.rstrip(' .:')}. Give 'docbert', a folder with "
+            "config.json, model.safetensors and tokenizer.json, or a hub id"
         ) from error
 
 

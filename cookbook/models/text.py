@@ -20,8 +20,9 @@ def bert_config(
 ) -> BertConfig:
     """A BERT configuration: bidirectional encoder, learned positions, post-layer-norm.
 
-    `length` is the longest sequence in tokens. Source: Devlin et al. 2019, arXiv:1810.04805; the
-    sizes follow Turc et al. 2019, arXiv:1908.08962. Raises ValueError for an unknown size.
+    `length` is the longest sequence in tokens; `overrides` are any other settings, sizes included.
+    Source: Devlin et al. 2019, arXiv:1810.04805; the sizes follow Turc et al. 2019,
+    arXiv:1908.08962. Raises ValueError for an unknown size.
 
     >>> bert_config(100, "tiny").hidden_size
     32
@@ -31,12 +32,11 @@ def bert_config(
     if size not in SIZES:
         raise ValueError(f"unknown size {size!r}: choose one of {', '.join(SIZES)}")
     hidden, layers, heads = SIZES[size]
-    return BertConfig(
-        vocab_size=vocab_size,
-        hidden_size=hidden,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        intermediate_size=4 * hidden,
-        max_position_embeddings=length,
-        **overrides,
-    )
+    settings = {
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "intermediate_size": 4 * hidden,
+        "max_position_embeddings": length,
+    }
+    return BertConfig(vocab_size=vocab_size, **(settings | overrides))

@@ -8,21 +8,55 @@ modelling beside it; chapter 03 shows that both losses are simply added.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from cookbook.training import loop
-from cookbook.training.order import Batches, Keyed
+from cookbook.training.masked_accuracy import evaluating
+from cookbook.training.objectives import next_sentence_pairs, sentences
+from cookbook.training.order import Batches
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 Row = Mapping[str, Any]
+
+
+def pairs(
+    texts: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    length: int = 128,
+    seed: int = 0,
+    fewest: int = 16,
+) -> list[dict[str, Any]]:
+    """`objectives.next_sentence_pairs`, for texts of one sentence too.
+
+    Where fewer than `fewest` texts have two sentences, every text is broken in its middle and the
+    two halves take their place; a printed line says so. Raises ValueError for fewer than two texts
+    of two words.
+    """
+    if sum(len(sentences(text)) >= 2 for text in texts) < fewest:
+        print("hardly a text has two sentences: each is broken in its middle instead")
+        texts = [_halves(text) for text in texts]
+    return next_sentence_pairs(texts, tokenizer, length=length, seed=seed)
+
+
+def _halves(text: str) -> str:
+    """One text as two lines; between words, or between characters where there are no spaces."""
+    text = " ".join(text.split())
+    middle = len(text) // 2
+    cut = text.rfind(" ", 0, middle + 1)
+    cut = middle if cut < 1 else cut
+    return f"{text[:cut].strip()}\n{text[cut:].strip()}"
 
 
 def collate(rows: Sequence[Row], pad_id: int = 0) -> dict[str, torch.Tensor]:
     """A batch for `BertForNextSentencePrediction`, padded to its longest row.
 
-    `labels` has shape (batch,), 0 where the second part follows the first; all else (batch, length).
+    `labels` has shape (batch,), 0 where the second part follows; all else (batch, length).
 
     >>> pair = {"input_ids": [2, 7, 3, 8, 3], "token_type_ids": [0, 0, 0, 1, 1]}
     >>> batch = collate([{**pair, "next_sentence_label": 1}])
@@ -72,19 +106,17 @@ def train_pairs(
         )  # fmt: skip
 
 
-@torch.no_grad()
 def says_other(
     model: torch.nn.Module, rows: Sequence[Row], *, batch_size: int = 64, pad_id: int = 0
 ) -> np.ndarray:
     """(rows,) int64: 1 where the model takes the second part for another document's, else 0."""
-    training, found = model.training, [np.empty(0, np.int64)]
-    model.eval()
+    found = [np.empty(0, np.int64)]
     for start in range(0, len(rows), batch_size):
         batch = collate(rows[start : start + batch_size], pad_id)
         batch = loop.to_device(batch, next(model.parameters()).device)
         del batch["labels"]
-        found.append(model(**batch).logits.argmax(-1).cpu().numpy())
-    model.train(training)
+        with evaluating(model):
+            found.append(model(**batch).logits.argmax(-1).cpu().numpy())
     return np.concatenate(found)
 
 

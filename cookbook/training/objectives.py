@@ -37,7 +37,8 @@ def mask_tokens(
     Of the `maskable` tokens exactly `max(1, round(probability * count))` are chosen. Of the chosen,
     80 % become `mask_id`, 10 % a random token, 10 % stay: the model cannot tell which of the
     visible tokens it will be asked for. With `continues`, (length,) bool, true where a token goes
-    on the word before it, whole words are chosen and the count is not exceeded.
+    on the word before it, whole words are chosen and the count is not exceeded, unless every word
+    is longer than that: then the shortest is taken.
     Source: Devlin et al. 2019, arXiv:1810.04805, section 3.1 and its code.
 
     >>> ids, rng = np.arange(10, 20), np.random.default_rng(0)
@@ -138,9 +139,12 @@ class MaskedLMCollator:
             "labels": _stack([labels for _, labels in masked], length, IGNORE),
             "attention_mask": _attention(rows, length),
         }
-        for name in ("token_type_ids", "position_ids"):
-            if name in rows[0]:
-                batch[name] = _stack([row[name] for row in rows], length, 0)
+        names = {"token_type_ids", "position_ids"} & set(rows[0])
+        if "document_ids" in rows[0] and batch["attention_mask"].dim() == 2:
+            # One document a row: the model counts by itself, and RoBERTa does not count from 0.
+            names.discard("position_ids")
+        for name in sorted(names):
+            batch[name] = _stack([row[name] for row in rows], length, 0)
         if "next_sentence_label" in rows[0]:
             batch["next_sentence_label"] = torch.tensor(
                 [row["next_sentence_label"] for row in rows]
@@ -201,8 +205,11 @@ def next_sentence_pairs(
     The first part of a document is followed by its own second part (`next_sentence_label` 0) or,
     in half of the rows, by the second part of another document (label 1), the convention of
     `BertForNextSentencePrediction`. Both parts are cut to fit into `length` tokens.
-    Source: Devlin et al. 2019, section 3.1. Raises ValueError with fewer than two such documents.
+    Source: Devlin et al. 2019, section 3.1. Raises ValueError with fewer than two such documents,
+    or for a `length` that does not hold a token of each part.
     """
+    if length < 5:
+        raise ValueError(f"length is {length}: two parts and three special tokens need at least 5")
     parts = []
     for number, text in enumerate(texts):
         found = sentences(text)
@@ -217,11 +224,21 @@ def next_sentence_pairs(
     rows = []
     for row, (first, second) in enumerate(parts):
         rng = key_generator(seed, 1, row)
-        other = bool(rng.random() < 0.5)
-        if other:  # any document but this one
-            second = parts[(row + 1 + int(rng.integers(len(parts) - 1))) % len(parts)][1]
-        rows.append(_encode_pair(first, second, other, tokenizer, length))
+        other = None
+        if rng.random() < 0.5:
+            other = _another(parts, row, int(rng.integers(len(parts) - 1)))
+        pair = (first, second if other is None else other)
+        rows.append(_encode_pair(*pair, other is not None, tokenizer, length))
     return rows
+
+
+def _another(parts: list[tuple[str, str]], row: int, skip: int) -> str | None:
+    """The second part of any document but this one and its copies; None if there are only copies."""
+    for step in range(len(parts) - 1):
+        other = parts[(row + 1 + (skip + step) % (len(parts) - 1)) % len(parts)]
+        if other[1] != parts[row][1] and " ".join(other) != " ".join(parts[row]):
+            return other[1]
+    return None
 
 
 def _encode_pair(
@@ -229,8 +246,10 @@ def _encode_pair(
 ) -> dict[str, Any]:
     # The end of the first part meets the start of the second: there the evidence lies.
     half = (length - 3) // 2
-    a = tokenizer(first, add_special_tokens=False)["input_ids"][-half:]
-    b = tokenizer(second, add_special_tokens=False)["input_ids"][: length - 3 - len(a)]
+    # Not verbose: what is too long is cut here, so the warning about it would mislead.
+    a = tokenizer(first, add_special_tokens=False, verbose=False)["input_ids"][-half:]
+    b = tokenizer(second, add_special_tokens=False, verbose=False)["input_ids"]
+    b = b[: length - 3 - len(a)]
     ids = [tokenizer.cls_token_id, *a, tokenizer.sep_token_id, *b, tokenizer.sep_token_id]
     segments = [0] * (len(a) + 2) + [1] * (len(b) + 1)
     return {"input_ids": ids, "token_type_ids": segments, "next_sentence_label": int(other)}

@@ -103,7 +103,7 @@ def pretrain(
     if evaluation_rows is not None:
         trainer.add_callback(_measure(trainer, tokenizer, evaluation_rows, max(1, steps // 4)))
     done = trainer.train(resume_from_checkpoint=_resume_point(output_dir) if resume else None)
-    tokens = round(rows.tokens / len(rows) * steps * batch_size * args.gradient_accumulation_steps)
+    tokens = round(rows.tokens * trainer.state.epoch)  # an epoch's last batch is a smaller one
     return Pretrained(model, trainer.state.log_history, tokens, done.metrics["train_runtime"])
 
 
@@ -149,12 +149,13 @@ def evaluate_masked_lm(
     """Loss (nats a masked token), perplexity and masked accuracy over all masked tokens of `rows`.
 
     Sums over tokens, then one division: a mean of batch means would weigh tokens unequally. The
-    masks depend on `seed` and the row only, so two models are asked the same questions.
+    masks depend on `seed` and the row only, so two models are asked the same questions. Raises
+    ValueError if nothing in `rows` can be masked.
     """
     from cookbook.training.trainer import masked_lm_loss
 
     collate = MaskedLMCollator(tokenizer, probability=probability, seed=seed)
-    keyed, training = Keyed(rows), model.training
+    keyed, training = Keyed(rows), [m for m in model.modules() if m.training]
     model.eval()
     total = correct = count = 0.0
     for start in range(0, len(rows), batch_size):
@@ -165,12 +166,15 @@ def evaluate_masked_lm(
         total += float(loss) * len(answers)
         correct += int((logits.argmax(-1) == answers).sum())
         count += len(answers)
-    model.train(training)
-    mean = total / max(count, 1)
+    for module in training:  # one by one: a frozen part may have been in evaluation mode
+        module.training = True
+    if count == 0:
+        raise ValueError(f"{len(rows)} rows hold nothing to mask: give rows with ordinary tokens")
+    mean = total / count
     return {
         "loss": mean,
         "perplexity": math.exp(min(mean, 700)),
-        "masked_accuracy": correct / max(count, 1),
+        "masked_accuracy": correct / count,
         "masked_tokens": count,
     }
 

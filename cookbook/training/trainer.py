@@ -47,7 +47,8 @@ class Trainer(transformers.Trainer):
         rows = self.train_dataset if train_dataset is None else train_dataset
         if not isinstance(rows, Keyed):
             return super()._get_train_sampler(train_dataset)
-        self.epoch_sampler = EpochSampler(len(rows), self.args.data_seed or self.args.seed)
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        self.epoch_sampler = EpochSampler(len(rows), seed)
         return self.epoch_sampler
 
     def compute_loss(
@@ -78,16 +79,21 @@ class Trainer(transformers.Trainer):
         return loss, outputs
 
     def _labels_of(self, inputs: dict[str, Any]) -> int | None:
-        if "labels" not in inputs:
+        # Not `_get_num_items_in_batch`, which on several ranks adds up what all of them hold.
+        labels = inputs.get("shift_labels", inputs.get("labels"))
+        if labels is None:
             return None
-        return int(self._get_num_items_in_batch([inputs], inputs["labels"].device))
+        if "shift_labels" not in inputs and getattr(self, "_loss_shifts_labels", False):
+            labels = labels[..., 1:]  # as the library counts them
+        return int(labels.ne(IGNORE).sum())
 
 
 class MaskedLMTrainer(Trainer):
     """`Trainer` for masked language models: the vocabulary projection at masked positions only.
 
     `masked_only=False` takes the plain path, which computes every logit to throw 85 % of them
-    away; both give the same loss.
+    away; both give the same loss. Label smoothing, a loss function of the reader's own and next
+    sentence prediction take the plain path.
     """
 
     def __init__(self, *args: Any, masked_only: bool = True, **kwargs: Any) -> None:
@@ -97,7 +103,8 @@ class MaskedLMTrainer(Trainer):
     def _mean_loss(
         self, model: nn.Module, inputs: dict[str, Any], own: int | None
     ) -> tuple[torch.Tensor, Any]:
-        if not self.masked_only or "next_sentence_label" in inputs:
+        other_loss = self.label_smoother or self.compute_loss_func
+        if not self.masked_only or other_loss or "next_sentence_label" in inputs:
             return super()._mean_loss(model, inputs, own)
         loss, logits = masked_lm_loss(model, inputs)
         return loss, {"loss": loss, "logits": logits}
