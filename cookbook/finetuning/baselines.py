@@ -32,8 +32,9 @@ def majority(dataset: DatasetDict) -> Result:
 def tfidf(dataset: DatasetDict, *, seed: int = 0, rates: tuple = (1.0, 10.0, 100.0)) -> Result:
     """TF-IDF of words and word pairs, then logistic regression; the validation split chooses C.
 
-    Words are runs of letters and digits; where a script has no spaces, character pairs count too.
-    It is deterministic: one seed says all.
+    Words are runs of letters and digits; where most texts have no space, as in Chinese, runs of one
+    to three characters are counted instead. `rates` are the values of C, the inverse strength of
+    the penalty. It is deterministic: one seed says all.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression

@@ -18,6 +18,23 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+def check_splits(dataset: DatasetDict) -> DatasetDict:
+    """`dataset`, if it has rows to train on, to choose by and to test on, all with a label.
+
+    Raises DataError for a split that is missing or empty, and for a label of -1, by which the hub
+    marks test rows whose labels are kept back.
+    """
+    for split in ("train", "validation", "test"):
+        if not len(dataset.get(split, ())):
+            raise DataError(
+                f"no rows to use as {split}: found {', '.join(dataset) or 'no splits'}; "
+                "cookbook.data.load makes all three"
+            )
+        if "label" in dataset[split].column_names and min(dataset[split]["label"]) == -1:
+            raise DataError(f"the {split} split has rows without a label (-1): use labelled rows")
+    return dataset
+
+
 def classes_of(dataset: DatasetDict) -> list[str]:
     """The names of the classes. Raises DataError where there is no class label to learn."""
     from datasets import ClassLabel
@@ -77,7 +94,7 @@ def predict(
     model.eval()
     for start in range(0, len(order), batch_size):
         batch = pad([rows[i] for i in order[start : start + batch_size]]).to(device)
-        batch.pop("labels")
+        batch.pop("labels", None)
         with autocast(device, precision):
             out = model(**batch)
             found = mean_pool(out[0], batch["attention_mask"]) if features else out["logits"]

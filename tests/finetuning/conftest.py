@@ -1,0 +1,38 @@
+"""A tiny checkpoint and a small labelled set for it."""
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tokenizer, tmp_path_factory):
+    """The folder of a BERT of two layers and hidden size 32, with its tokenizer."""
+    import torch
+    import transformers
+
+    from cookbook.models.text import bert_config
+
+    folder = str(tmp_path_factory.mktemp("checkpoint"))
+    torch.manual_seed(0)
+    config = bert_config(len(tokenizer), "tiny", length=64)  # dropout 0.1, as shipped
+    transformers.BertForMaskedLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def labelled():
+    """90 rows whose first word gives the class away, in three splits."""
+    from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+
+    names = ["solver", "matrix", "estimator"]
+    features = Features({"text": Value("string"), "label": ClassLabel(names=names)})
+
+    def part(start, stop):
+        texts = [
+            f"the {names[i % 3]} number {i} returns a copy" + " x" * (i % 7)
+            for i in range(start, stop)
+        ]
+        rows = {"text": texts, "label": [i % 3 for i in range(start, stop)]}
+        return Dataset.from_dict(rows, features=features)
+
+    return DatasetDict(train=part(0, 48), validation=part(48, 69), test=part(69, 90))
