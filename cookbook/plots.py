@@ -68,7 +68,8 @@ def loss_curves(
             ax.plot(x, y, color=color, linewidth=1.8, marker=marker, markersize=4, label=name)
             ends += [(y[-1], name, color)] if len(y) and np.isfinite(y[-1]) else []
         name_ends(ax, ends)
-        ax.xaxis.get_major_locator().set_params(integer=True)  # there is no epoch 1.25
+        if all(float(x).is_integer() for points in curves.values() for x, _ in points):
+            ax.xaxis.get_major_locator().set_params(integer=True)  # there is no epoch 1.25
         return finish(ax, title, x_label, y_label, grid="y")
 
 
@@ -122,7 +123,7 @@ def class_balance(
     'ham'
     """
     ranked = sorted(((str(name), int(n)) for name, n in counts.items()), key=lambda row: -row[1])
-    total, largest = max(1, sum(counts.values())), max(counts.values(), default=1)
+    total, largest = max(1, sum(counts.values())), max(1, *counts.values(), 1)
     if len(ranked) > MANY_CLASSES:
         ranked = [*ranked[:12], (f"… {len(ranked) - 17} more classes", None), *ranked[-5:]]
     with canvas(ax, (6.4, 0.9 + 0.3 * len(ranked))) as ax:
@@ -151,7 +152,7 @@ def intervals(
     >>> intervals({"full": (0.81, 0.79, 0.83)}, reference=0.3, x_label="accuracy").get_xlabel()
     'accuracy'
     """
-    with canvas(ax, (6.4, 1.1 + 0.4 * len(estimates))) as ax:
+    with canvas(ax, (7.2, 1.1 + 0.4 * len(estimates))) as ax:
         for y, (mean, low, high) in enumerate(estimates.values()):
             ax.plot([low, high], [y, y], color=BLUE, alpha=0.35, linewidth=7, solid_capstyle="butt")
             ax.plot(mean, y, "o", color=BLUE, markersize=5)
