@@ -1,0 +1,119 @@
+"""The rows of the mission, each with the test and the chapter's section that prove it.
+
+A row without proof is not hidden: it is listed after the results of every run, until it works.
+"""
+
+import ast
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from cookbook import chapters
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class Row(NamedTuple):
+    number: int
+    what: str
+    chapters: str
+    test: str = ""  # tests/file.py::test_name
+    section: str = ""  # notebook stem # words of a heading
+
+
+ROWS = [
+    Row(1, "cleaning: noise, outliers, one format", "01"),
+    Row(2, "exact and near de-duplication", "01"),
+    Row(3, "balance of sources, domains and classes", "01"),
+    Row(4, "training/validation/test splits without leaks", "01"),
+    Row(5, "tokenisation, training a tokenizer", "01"),
+    Row(6, "text augmentation: random mask, insert, swap, delete", "01, 09"),
+    Row(7, "image augmentation: rotate, flip, crop", "09, 14"),
+    Row(8, "scaled dot-product and multi-head attention", "02"),
+    Row(9, "encoder, decoder, encoder–decoder", "02"),
+    Row(10, "cross-entropy, mean squared error", "02"),
+    Row(11, "masked language modelling", "03"),
+    Row(12, "next sentence prediction", "03"),
+    Row(13, "autoregressive language modelling", "04"),
+    Row(14, "contrastive learning, text", "05"),
+    Row(15, "contrastive learning, image and text", "05, 14"),
+    Row(16, "permutation and denoising objectives", "04"),
+    Row(17, "initialisation: random, pretrained, modified and extended", "03, 06"),
+    Row(18, "BERT", "03, 06"),
+    Row(19, "RoBERTa", "03, 06"),
+    Row(20, "GPT", "04, 06"),
+    Row(21, "XLNet", "04, 06"),
+    Row(22, "BART", "04, 06"),
+    Row(23, "T5", "04, 06"),
+    Row(24, "encoder–decoder from parts", "04, 06"),
+    Row(25, "CNN", "14"),
+    Row(26, "VGG", "14"),
+    Row(27, "ResNet", "14"),
+    Row(28, "EfficientNet", "14"),
+    Row(29, "ViT", "14"),
+    Row(30, "RNN", "04, 06"),
+    Row(31, "Word2Vec", "04, 06"),
+    Row(32, "ELMo", "04, 06"),
+    Row(33, "CLIP", "05, 14"),
+    Row(34, "VL-BERT", "05, 14"),
+    Row(35, "DALL-E, in small", "05, 14"),
+    Row(36, "Flamingo, in small", "05, 14"),
+    Row(37, "SGD, Adam, AdamW", "08"),
+    Row(38, "LAMB", "08"),
+    Row(39, "warm-up, linear and cosine decay, gradient clipping", "08"),
+    Row(40, "layer-wise learning rates", "08"),
+    Row(41, "full fine-tuning", "07"),
+    Row(42, "partial-layer fine-tuning", "07"),
+    Row(43, "feature extraction", "07"),
+    Row(44, "prompt tuning", "07"),
+    Row(45, "adapters", "07"),
+    Row(46, "LoRA and its kin", "07"),
+    Row(47, "distillation", "07, 16"),
+    Row(48, "multi-task learning", "07"),
+    Row(49, "which strategy: resources, data, complexity, size, time", "07"),
+    Row(50, "which model: task, data, scale, domain, complexity, licence, cost", "06"),
+    Row(51, "overfitting and its remedies", "09"),
+    Row(52, "faster: larger batches, mixed precision", "10"),
+    Row(53, "distributed training and model parallelism", "11"),
+    Row(54, "accuracy, precision, recall, F1, perplexity; curves", "12"),
+    Row(55, "error analysis, class imbalance, bias in the data", "12"),
+    Row(56, "classification: sentiment, spam, topics", "07, 15"),
+    Row(57, "translation", "15"),
+    Row(58, "question answering", "15"),
+    Row(59, "summarisation", "15"),
+    Row(60, "named entities", "15"),
+    Row(61, "images: classification, detection, generation, matching, questions", "14"),
+    Row(62, "explanation", "12"),
+    Row(63, "compression", "16"),
+    Row(64, "troubleshooting", "13"),
+]
+PROVED = [row for row in ROWS if row.test and row.section]
+
+
+def test_the_rows_are_numbered_without_a_gap(missing_rows):
+    assert [row.number for row in ROWS] == list(range(1, 65))
+    missing_rows += [f"{r.number:2} {r.what} ({r.chapters})" for r in ROWS if r not in PROVED]
+
+
+@pytest.mark.parametrize("row", PROVED, ids=lambda row: f"row{row.number}")
+def test_a_proved_row_names_a_test_and_a_section_that_exist(row):
+    file, name = row.test.split("::")
+    assert name in functions(ROOT / file), f"{row.test} does not exist"
+    notebook, heading = row.section.split(" # ")
+    found = [line for line in headings(notebook) if heading in line]
+    assert found, f"{notebook} has no section {heading!r}: {headings(notebook)}"
+
+
+@cache
+def functions(path):
+    tree = ast.parse(path.read_text())
+    return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+
+
+@cache
+def headings(notebook):
+    cells = chapters.read(ROOT / "notebooks" / f"{notebook}.ipynb")["cells"]
+    lines = "".join("".join(c["source"]) + "\n" for c in cells if c["cell_type"] == "markdown")
+    return [line for line in lines.splitlines() if line.startswith("#")]
