@@ -44,17 +44,17 @@ def describe(path: Path) -> Chapter:
     What is not there is an empty string.
     """
     notes = [_source(cell) for cell in read(path)["cells"] if cell["cell_type"] == "markdown"]
-    head = "\n".join(notes[:3])
+    head = "\n\n".join(notes[:3])
 
     def after(pattern: str) -> str:
         found = re.search(pattern, head, re.MULTILINE | re.IGNORECASE)
-        return found.group(1).strip() if found else ""
+        return " ".join(found.group(1).split()) if found else ""
 
     return Chapter(
         path,
         title=after(r"^# +(.+)$"),
-        question=after(r"\*\*Question[.:]?\*\*[.:]?\s*(.+)$"),
-        run_time=after(r"\*\*Run time[^*]*\*\*[.:]?\s*(.+)$"),
+        question=after(r"\*\*Question[.:]?\*\*[.:]?((?:.+\n?)+)"),  # up to an empty line
+        run_time=after(r"\*\*Run time[^*]*\*\*[.:]?((?:.+\n?)+)"),
     )
 
 

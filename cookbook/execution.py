@@ -20,6 +20,10 @@ from cookbook.chapters import UsageError, parameters
 # Raised inside a cell, these speak to the reader: the message is the whole story.
 READER_ERRORS = {"DataError", "OutputError", "CheckpointError"}
 
+# The kernel keeps its own remarks to itself, and bars are text: a terminal shows no widgets.
+TEXT_BARS = "import sys, tqdm.std; sys.modules['tqdm.auto'] = tqdm.std"
+KERNEL = ["--log-level=ERROR", f'--IPKernelApp.exec_lines=["{TEXT_BARS}"]']
+
 
 class ChapterError(RuntimeError):
     """A cell failed; one line that says which, why, and where the partial notebook lies."""
@@ -75,7 +79,7 @@ def execute(path: Path, values: Mapping[str, Any], partial: Path) -> Any:
             stderr_file=progress,
             on_cell_start=progress.start_cell,
             coalesce_streams=True,
-            extra_arguments=["--log-level=ERROR"],  # the kernel's remarks are not the chapter's
+            extra_arguments=KERNEL,
         )
     except PapermillExecutionError as error:
         raise _told(error, path.stem, progress.section, partial) from None
@@ -173,4 +177,4 @@ def _write_html(notebook: Any, path: Path) -> None:
 
 
 def _is_bar(line: str) -> bool:
-    return re.search(r"\d+%\||\d+(it|rows|batch\w*) \[\d+:\d+", line) is not None
+    return re.search(r"\d+%\||\d+\w* \[\d+:\d+", line) is not None

@@ -17,6 +17,16 @@ import pytest
 hypothesis.settings.register_profile("cookbook", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("cookbook")
 
+SENTENCES = [
+    f"{who} {what} the {thing} of {count} tensors, and returns {other}."
+    for who in ("The solver", "A sparse matrix", "This function", "An estimator")
+    for what in ("computes", "normalizes", "interpolates", "transposes")
+    for thing, other in (("gradient", "a copy"), ("eigenvalue", "None"), ("median", "an array"))
+    for count in ("two", "several")
+]
+PRINTABLE = [chr(code) for code in range(33, 127)]
+LETTERS = [f"{character} a{character}" for character in PRINTABLE for _ in range(2)]
+
 NOT_TESTED = pytest.StashKey[list]()
 
 
@@ -33,6 +43,40 @@ def pytest_collection_modifyitems(items):
 def not_tested(request):
     """The list that a notebook's test adds to: claims that smoke could not test."""
     return request.config.stash[NOT_TESTED]
+
+
+@pytest.fixture(scope="session")
+def corpus():
+    """The real `docstrings`: from the cache, or harvested once, in about a minute."""
+    from cookbook.data import embedded
+
+    return embedded.build("docstrings")
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    """A small WordPiece tokenizer that knows every ASCII letter, at the start and inside."""
+    from cookbook.data.tokenization import train_tokenizer
+
+    return train_tokenizer([*SENTENCES, *LETTERS], vocab_size=400, max_length=64)
+
+
+@pytest.fixture
+def tiny_bert(tokenizer):
+    """Makes a BERT of hidden size 32, the same one each time; settings by keyword."""
+
+    def make(head="BertForMaskedLM", seed=0, **settings):
+        import torch
+        import transformers
+
+        from cookbook.models.text import bert_config
+
+        defaults = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+        config = bert_config(len(tokenizer), "tiny", length=64, **(defaults | settings))
+        torch.manual_seed(seed)
+        return getattr(transformers, head)(config)
+
+    return make
 
 
 def pytest_terminal_summary(terminalreporter, config):

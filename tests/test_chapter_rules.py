@@ -115,6 +115,7 @@ def test_outputs_are_small_and_show_a_figure(path):
     assert path.stat().st_size <= 300 * 1024
     kinds = {kind for output in outputs(path) for kind in output.get("data", {})}
     assert kinds & {"image/png", "image/svg+xml"}
+    assert not [kind for kind in kinds if "widget" in kind], "a bar that only a live kernel draws"
 
 
 @every_notebook

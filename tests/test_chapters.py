@@ -16,7 +16,7 @@ def cell(kind, source, *tags):
 @pytest.fixture
 def shelf(tmp_path, monkeypatch):
     """A folder of two chapters in place of the real ones."""
-    head = "# 07 Frost\n\n**Question.** Is ice cold?\n\n**Run time:** 3 minutes"
+    head = "# 07 Frost\n\n**Question** Is ice\ncold?\n\nMore.\n\n**Run time:** 3 minutes"
     knobs = 'profile = "laptop"  # how much\nseed = 0\nrate = 0.5\nfast = False\nextra = None'
     for name in ("07_frost", "08_thaw"):
         cells = [cell("markdown", head), cell("code", knobs, "parameters")]
@@ -67,13 +67,22 @@ def test_a_notebook_without_parameters_is_named(tmp_path):
         chapters.parameters(path)
 
 
-DEFAULTS = {"profile": "laptop", "seed": 0, "rate": 0.5, "fast": False, "sizes": [1], "extra": None}
+DEFAULTS = {
+    "profile": "laptop",
+    "dataset": "",
+    "seed": 0,
+    "rate": 0.5,
+    "fast": False,
+    "sizes": [1],
+    "extra": None,
+}
 
 
 @pytest.mark.parametrize(
     ("text", "value"),
     [
         ("profile=smoke", "smoke"),
+        ("dataset=7", "7"),
         ("seed=-7", -7),
         ("rate=1", 1.0),
         ("rate=1e-3", 0.001),

@@ -22,8 +22,9 @@ output_dir = ""
 mood = "fine"  # which way to end
 """
 READ = """
-print("read", open(dataset).read())
-print("\\r 50%|#####     | 1/2 [00:01<00:01]", file=sys.stderr)
+print("read", open(dataset).read(), "under", profile)
+for _ in tqdm(range(2), desc="melting"):
+    pass
 print("kept: a warning", file=sys.stderr)
 """
 END = """
@@ -42,6 +43,7 @@ Path(output_dir, "results.json").write_text(json.dumps({"seed": seed, "degrees":
 IMPORTS = """
 import json, os, sys
 from pathlib import Path
+from tqdm.auto import tqdm
 from cookbook.data.errors import DataError
 from cookbook.session import OutputError
 """
@@ -92,7 +94,8 @@ def test_list_shows_title_time_and_question(desk, capsys):
 
 def test_a_whole_run(desk, capsys):
     (desk / "mine.txt").write_text("snow")
-    assert cli.main(["run", "frost", "-p", "dataset=mine.txt", "-p", "seed=3", "-o", "out"]) == 0
+    given = ["-p", "dataset=mine.txt", "-p", "seed=3", "--profile", "smoke"]
+    assert cli.main(["run", "frost", *given, "-o", "out"]) == 0
     printed = capsys.readouterr()
     assert "[1/8] 07 Frost\n" in printed.err
     assert re.search(r"^  seed +3$", printed.out, re.M)
@@ -108,7 +111,7 @@ def test_a_whole_run(desk, capsys):
     cells = nbformat.read(out / "07_frost.ipynb", as_version=4).cells
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
     streams = [output.text for output in outputs if output.output_type == "stream"]
-    assert streams == ["read snow\n", "kept: a warning"]
+    assert streams == ["read snow under smoke\n", "kept: a warning"]
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,8 @@ MAY_IMPORT = {
     "evaluation": set(),
     "session": set(),
     "shipped": set(),
-    "plots": set(),
+    "canvas": set(),  # the axes and colours that plots draws on
+    "plots": {"canvas"},
     "doctor": set(),
     "data": GROUND | {"plots"},
     "models": GROUND | {"plots"},

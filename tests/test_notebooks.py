@@ -59,7 +59,7 @@ def compare(path, folder):
     shutil.copy(path, folder)
     alone = ["-c", os.devnull, "--rootdir", folder, "-p", "no:cacheprovider", "-q", "--color=no"]
     command = ["pytest", "--nbval", path.name, "--nbval-kernel-name", "python3", *alone]
-    return start(command, folder, COOKBOOK_PROFILE="smoke")
+    return start(command, folder, COOKBOOK_PROFILE="smoke", TQDM_DISABLE="1")
 
 
 @pytest.fixture(scope="module")

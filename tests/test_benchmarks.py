@@ -1,0 +1,103 @@
+"""The committed results of `benchmarks/`: whole, consistent with what was measured, floors held.
+
+It measures nothing: no test depends on a clock. Run `make bench` to measure anew.
+"""
+
+import copy
+import importlib
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parent.parent / "benchmarks"
+RESULTS = FOLDER / "results"
+
+
+@pytest.fixture
+def script(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    return importlib.import_module
+
+
+def read(name):
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+@pytest.mark.parametrize("name", ["pretraining_speed", "pretraining_quality"])
+def test_a_result_says_on_what_it_was_measured(name):
+    found = read(name)["machine"]
+    assert found["cpu"] and found["cores"] >= 1 and found["torch"] and found["transformers"]
+    assert found["threads"] == 1
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda path: path.name)
+def test_no_result_names_a_folder_of_the_machine(path):
+    assert not re.search(r'"(/|[A-Z]:\\\\)|/(home|root|tmp|Users)/', path.read_text())
+
+
+def test_speed_ratios_follow_from_the_turns_and_hold_the_floors(script):
+    speed, found = script("pretraining_speed"), read("pretraining_speed")
+    rounds = {turn["round"] for turn in found["turns"]}
+    assert len(rounds) == found["rounds"] >= 3
+    assert len(found["turns"]) == len(rounds) * len(speed.BATCHES) * len(speed.PATHS)
+    assert {name: found[name] for name in ("tokens_per_second", "ratios")} == speed.summary(
+        found["turns"]
+    )
+    assert speed.missed(found) == []
+
+
+def test_a_missed_floor_is_named(script):
+    speed, found = script("pretraining_speed"), {"precision": "bf16", "machine": {"gpu": None}}
+    at_floor = {
+        f"{path}.{batch}.{clock}": {"median": floor}
+        for path, floors in speed.FLOORS.items()
+        for batch, floor in floors.items()
+        for clock in ("wall", "cpu")
+    }
+    assert speed.missed(found | {"ratios": at_floor}) == []
+    below = copy.deepcopy(at_floor)
+    below["padded.32.cpu"]["median"] = 4.99
+    assert speed.missed(found | {"ratios": below}) == [
+        "4.99 times padded at batch 32 (cpu clock): the floor is 5.0"
+    ]
+    assert speed.missed(found | {"ratios": below, "precision": "fp32"}) == []
+
+
+def test_speed_ratios_are_taken_within_a_round(script):
+    speed = script("pretraining_speed")
+    turns = [
+        {"round": number, "batch": batch, "path": path, "wall": value, "cpu": value}
+        for number, slow in enumerate((1, 2, 4))  # the whole machine slows down
+        for batch in speed.BATCHES
+        for path, value in (("fast", 12 / slow), ("plain", 6 / slow), ("padded", 3 / slow))
+    ]
+    ratios = speed.summary(turns)["ratios"]
+    assert ratios["plain.8.wall"] == {"median": 2, "min": 2, "max": 2}
+    assert ratios["padded.32.cpu"] == {"median": 4, "min": 4, "max": 4}
+
+
+def test_quality_has_two_seeds_of_three_million_tokens_and_its_verdict(script):
+    quality, found = script("pretraining_quality"), read("pretraining_quality")
+    assert found["complete"]
+    assert sorted((f["arm"], f["seed"]) for f in found["arms"]) == sorted(quality.ORDER)
+    assert {f["tokens"] >= 3e6 for f in found["arms"]} == {True}
+    assert len({(f["masked_tokens"], f["corpus"]) for f in found["arms"]}) == 1  # same questions
+    again = quality.verdict(found["arms"])
+    assert {name: found[name] for name in again} == again
+    assert found["not_worse"]
+
+
+def test_quality_is_worse_only_beyond_the_spread_of_the_seeds(script):
+    quality = script("pretraining_quality")
+
+    def arms(*losses):
+        return [
+            {"arm": arm, "loss": loss}
+            for arm, loss in zip(("fast", "fast", "plain", "plain"), losses, strict=True)
+        ]
+
+    assert quality.verdict(arms(3.10, 3.12, 3.05, 3.15))["not_worse"]
+    assert not quality.verdict(arms(3.30, 3.32, 3.10, 3.15))["not_worse"]
+    assert quality.verdict(arms(2.90, 2.92, 3.10, 3.15))["not_worse"]
