@@ -64,9 +64,7 @@ class Paths:
 
     def __init__(self, corpus: arms.Corpus, precision: str, folder: str) -> None:
         self.corpus, self.precision, self.folder = corpus, precision, folder
-        self.models = {
-            path: arms.model(corpus.tokenizer, 0, fast=path == "fast") for path in PATHS
-        }
+        self.models = {path: arms.model(corpus.tokenizer, 0, fast=path == "fast") for path in PATHS}
         self.datasets = {
             "plain": arms.plain_dataset(corpus.rows.input_ids, corpus.tokenizer),
             "padded": arms.plain_dataset(corpus.padded, corpus.tokenizer),

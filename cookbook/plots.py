@@ -66,7 +66,8 @@ def loss_curves(
                 x, y = x[smooth - 1 :], np.convolve(y, np.full(smooth, 1 / smooth), "valid")
             marker = "o" if len(x) <= MANY_CELLS else None
             ax.plot(x, y, color=color, linewidth=1.8, marker=marker, markersize=4, label=name)
-            ends += [(y[-1], name, color)] if len(y) and np.isfinite(y[-1]) else []
+            finite = y[np.isfinite(y)]  # a run that broke is named where it broke
+            ends += [(finite[-1], name, color)] if len(finite) else []
         name_ends(ax, ends)
         if all(float(x).is_integer() for points in curves.values() for x, _ in points):
             ax.xaxis.get_major_locator().set_params(integer=True)  # there is no epoch 1.25

@@ -9,7 +9,7 @@ import matplotlib
 import numpy as np
 import pytest
 
-from cookbook import canvas, plots
+from cookbook import plots
 
 matplotlib.use("Agg")
 
@@ -23,7 +23,9 @@ def drawn_without_a_warning():
         warnings.simplefilter("error")
         yield
         for number in plt.get_fignums():
-            plt.figure(number).draw_without_rendering()  # layout happens here, and so do its warnings
+            plt.figure(
+                number
+            ).draw_without_rendering()  # layout happens here, and so do its warnings
     plt.close("all")
 
 
@@ -70,6 +72,12 @@ def test_loss_curves_show_the_points_and_name_the_ends():
     ]
     assert texts(ax) == ["fast", "slow"]
     assert [text.get_color() for text in ax.texts] == [line.get_color() for line in ax.lines]
+
+
+def test_a_run_that_broke_is_named_where_it_broke():
+    broken = [(0, 2.0), (1, 5.0), (2, float("nan")), (3, float("nan"))]
+    ax = plots.loss_curves({"broken": broken, "fine": [(0, 2.0), (3, 1.0)]})
+    assert {text.get_text(): text.xy[1] for text in ax.texts} == {"broken": 5.0, "fine": 1.0}
 
 
 def test_smoothing_is_a_running_mean_and_keeps_the_raw_line():
@@ -159,14 +167,6 @@ def test_wrong_number_of_names_is_refused():
 )
 def test_odd_input_still_draws(name, arguments):
     assert getattr(plots, name)(*arguments) is not None
-
-
-def test_the_style_does_not_leak():
-    before = matplotlib.rcParams["axes.spines.top"]
-    plots.bars({"a": 1.0})
-    assert matplotlib.rcParams["axes.spines.top"] == before
-    with canvas.canvas(None, (2, 2)) as ax:
-        assert not ax.spines["top"].get_visible()
 
 
 def test_import_is_light_and_free_of_wings():

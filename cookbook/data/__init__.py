@@ -10,6 +10,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "cluster",
         "deduplication",
         "embedded",
+        "leakage",
+        "shingles",
         "splits",
         "tokenization",
     ],

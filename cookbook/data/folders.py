@@ -1,7 +1,7 @@
 """The files of a folder or of a hub repository, by split.
 
 `datasets` decides which file belongs to which split; CSV, JSON, parquet and text files of a
-folder are then read by `readers`, strictly; all else (images, Arrow, archives, the hub) by
+folder are then read by `formats`, strictly; all else (images, Arrow, archives, the hub) by
 `datasets` itself, which executes no code of a repository. Used by `cookbook.data.load`.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cookbook.data import readers
+from cookbook.data import formats, readers
 from cookbook.data.errors import DataError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def read_folder(folder: Path, configuration: str = "") -> dict[str, Dataset]:
             saved = load_from_disk(str(folder))
         return {"train": saved} if isinstance(saved, Dataset) else _known_splits(dict(saved))
     files = _files(folder, configuration)
-    if all(path.suffix.lower() in readers.FORMATS for paths in files.values() for path in paths):
+    if all(path.suffix.lower() in formats.FORMATS for paths in files.values() for path in paths):
         return _known_splits({split: _read_files(paths) for split, paths in files.items()})
     return _loaded(str(folder), configuration, folder.name)
 
@@ -81,7 +81,7 @@ def _one_line_errors(where: str) -> Iterator[None]:
         elif isinstance(error, ConnectionError) or "offline" in text.lower():
             reason = "is no file or folder here, and the hub cannot be reached: check the name"
         elif isinstance(error, FileNotFoundError) and "data" in text:
-            reason = f"holds no data that can be read: expected {', '.join(readers.FORMATS)} files"
+            reason = f"holds no data that can be read: expected {', '.join(formats.FORMATS)} files"
         else:
             reason = f"cannot be loaded: {text[:200]}"
         raise DataError(f"{where} {reason}") from error
@@ -95,7 +95,7 @@ def _read_files(paths: list[Path]) -> Dataset:
     if texts and len(paths) >= DOCUMENTS:
         if max(path.stat().st_size for path in paths) < readers.LONGEST:
             return _documents(paths)
-    found = [readers.read_file(path) for path in paths]
+    found = [formats.read_file(path) for path in paths]
     first = found[0].column_names
     for path, part in zip(paths, found, strict=True):
         if sorted(part.column_names) != sorted(first):

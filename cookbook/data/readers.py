@@ -1,10 +1,9 @@
-"""One file into one table, strictly: every row arrives as it stands, or a line says why not.
+"""What reading every kind of file needs: lines of UTF-8, batches, Arrow, errors with their line.
 
-Reads `.txt` (a row a line) and `.parquet`; `.csv`/`.tsv` through `delimited`, `.jsonl`/`.json`
-through `json_rows`. It knows neither roles nor splits (`roles` and `sources` do) and repairs
-nothing: what is not UTF-8, ragged, binary or without end is refused with its line. Files from
-64 MB on become memory-mapped Arrow in the cache of `datasets`. Chapter 01 uses it through
-`cookbook.data.load`.
+Reads `.txt` (a row a line) and `.parquet` itself; `delimited` and `json_rows` build on it and
+`formats` chooses among them. It repairs nothing: what is not UTF-8, binary or without end is
+refused with its line. Files from 64 MB on become memory-mapped Arrow in the cache of `datasets`.
+Chapter 01 uses it through `cookbook.data.load`.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Dataset
 
-FORMATS = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".txt")
 LONGEST = 10_000_000  # bytes of one line or field: more is a file in one line, not a row
 IN_MEMORY = 64 * 2**20  # bytes of a file; from here on memory-mapped, with a progress bar
 ROWS_PER_BATCH = 4096
@@ -32,44 +30,6 @@ _MAGIC = {
     b"%PDF": "a PDF", b"\x89PNG": "a PNG image", b"\xff\xd8\xff": "a JPEG image",
     b"\xd0\xcf\x11\xe0": "an old Excel workbook", b"SQLite format 3": "an SQLite database",
 }  # fmt: skip
-
-
-def read_file(path: Path) -> Dataset:
-    """All rows of one file, columns as in the file.
-
-    Raises DataError, one line, for a file that is missing, empty, binary, not UTF-8, ragged,
-    holds a line of 10 MB or is of none of `FORMATS`.
-
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = Path(folder) / "two.txt"
-    ...     _ = path.write_text("one row\\nanother\\n")
-    ...     read_file(path)["text"][:]
-    ['one row', 'another']
-    """
-    from cookbook.data import delimited, json_rows
-
-    readers = {
-        ".csv": delimited.read, ".tsv": delimited.read, ".jsonl": json_rows.read,
-        ".json": json_rows.read, ".parquet": _read_parquet, ".txt": _read_lines,
-    }  # fmt: skip
-    kind = path.suffix.lower()
-    if kind not in readers:
-        raise DataError(
-            f"{path.name} is of a kind that is not read here: convert it to one of "
-            f"{', '.join(FORMATS)}"
-        )
-    try:
-        if path.stat().st_size == 0:
-            raise DataError(f"{path.name} is empty: it has 0 bytes; check how it was written")
-        if kind != ".parquet":
-            refuse_binary(path)
-        dataset = readers[kind](path)
-    except OSError as error:
-        raise DataError(f"{path.name} cannot be read: {error.strerror or error}") from error
-    if len(dataset) == 0:
-        raise DataError(f"{path.name} is empty: it has no rows; check how it was written")
-    return dataset
 
 
 def refuse_binary(path: Path) -> None:
@@ -212,7 +172,8 @@ def _is_gb18030(raw: bytes) -> bool:
     return sum("\u4e00" <= character <= "\u9fff" for character in text) >= 2
 
 
-def _read_lines(path: Path) -> Dataset:
+def read_lines(path: Path) -> Dataset:
+    """A `.txt` file: a row a line, blank lines included, in the column `text`."""
     import pyarrow as pa
 
     schema = pa.schema({"text": pa.string()})
@@ -220,7 +181,8 @@ def _read_lines(path: Path) -> Dataset:
     return store(path, schema, (pa.record_batch([pa.array(b)], schema) for b in batches(rows)))
 
 
-def _read_parquet(path: Path) -> Dataset:
+def read_parquet(path: Path) -> Dataset:
+    """A `.parquet` file; DataError where it is not one."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

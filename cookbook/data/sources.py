@@ -1,6 +1,6 @@
 """Any source into a `DatasetDict` with known columns: `load`.
 
-A source is an embedded set, a file, a folder or a hub id; `readers` reads one file, `roles` names
+A source is an embedded set, a file, a folder or a hub id; `formats` reads one file, `roles` names
 the columns, `splits` cuts what is missing, `folders` finds the files. It cleans nothing: empty and
 repeated texts stay, `cleaning` drops them with a ledger. Every chapter starts with it.
 """
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cookbook.data import deduplication, embedded, folders, readers, roles, splits
+from cookbook.data import deduplication, embedded, folders, formats, roles, splits
 from cookbook.data.errors import DataError
 
 if TYPE_CHECKING:
@@ -98,14 +98,14 @@ def _read(source: str, path: Path | None) -> tuple[dict[str, Dataset], str]:
     where = path.resolve().name
     if path.is_dir():
         return folders.read_folder(path), where
-    return {"train": readers.read_file(path)}, where
+    return {"train": formats.read_file(path)}, where
 
 
 def _refuse_missing(source: str) -> None:
     """Raise DataError unless `source` may be a hub id; nothing misspelt goes to the network."""
     path = Path(source).expanduser()
     parent = path.parent
-    pathlike = path.suffix.lower() in readers.FORMATS or source[0] in "./~\\"
+    pathlike = path.suffix.lower() in formats.FORMATS or source[0] in "./~\\"
     if path.name == source and not pathlike:
         known = embedded.names() + _entries(Path(os.environ.get(PATH_OF_USER_SETS) or "."))
         near = difflib.get_close_matches(source, known, n=3, cutoff=0.4) or embedded.names()

@@ -144,9 +144,9 @@ def _texts(dataset: Dataset, text_column: str) -> list[str]:
     if text_column not in dataset.column_names:
         return []
     if "text_pair" in dataset.column_names and text_column == "text":
-        pairs = zip(dataset["text"], dataset["text_pair"], strict=True)
+        pairs = zip(dataset["text"][:], dataset["text_pair"][:], strict=True)
         return [f"{a or ''} \n {b or ''}" for a, b in pairs]
-    return [str(text or "") for text in dataset[text_column]]
+    return [str(text or "") for text in dataset[text_column][:]]  # [:]: a column read at once
 
 
 def _bundles(dataset: Dataset, groups: Sequence | None, text_column: str) -> np.ndarray:
@@ -178,7 +178,7 @@ def _labels(dataset: Dataset) -> np.ndarray:
     from datasets import ClassLabel
 
     if isinstance(dataset.features.get("label"), ClassLabel):
-        return np.asarray([-1 if y is None else y for y in dataset["label"]]) + 1
+        return np.asarray([-1 if y is None else y for y in dataset["label"][:]]) + 1
     return np.zeros(len(dataset), int)
 
 

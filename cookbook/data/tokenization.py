@@ -26,7 +26,8 @@ def train_tokenizer(
     """A cased WordPiece tokenizer trained on `texts`, with BERT's special tokens.
 
     Cased, because in technical English `Tensor` is a class and `tensor` a thing. Source:
-    Schuster and Nakajima 2012 (WordPiece); `tokenizers` does the training.
+    Schuster and Nakajima 2012 (WordPiece); `tokenizers` does the training, and breaks ties by
+    chance: a second training numbers some tokens otherwise, so keep the tokenizer with its model.
 
     >>> tokenizer = train_tokenizer(["the cat sat"] * 50, vocab_size=60)
     >>> tokenizer.decode(tokenizer("the cat")["input_ids"])

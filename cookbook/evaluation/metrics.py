@@ -6,16 +6,19 @@ equal scikit-learn; the `evaluate.Metric` classes around them need no network (`
 does). Does not: intervals and tests (`significance`), metrics of generated text, ranking.
 Used by every chapter that fine-tunes, and explained in chapter 12.
 
-`evaluate` takes seconds to import, so its classes are made when first asked for, by
-`metric("f1")` or `from cookbook.evaluation.metrics import F1`.
+`evaluate` takes seconds to import, so its classes (`Accuracy`, `F1` …) are made when asked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import evaluate
 
 AVERAGES = ("micro", "macro", "weighted", "binary", None)
 
@@ -211,7 +214,7 @@ METRICS |= {"mcc": matthews, "perplexity": perplexity}
 _TITLES = {name.upper() if len(name) < 4 else name.title(): name for name in METRICS}
 
 
-def metric(name: str, **options):
+def metric(name: str, **options) -> evaluate.Metric:
     """An `evaluate.Metric` by its name, ready without a network.
 
     `add_batch(predictions=, references=)` then `compute(**arguments of the plain function)`,

@@ -49,9 +49,8 @@ def load(job: Job, task: str, **settings: Any) -> torch.nn.Module:
     """The job's model with the head for `task`, on the fastest device; new weights by its seed."""
     # On a CPU and at these lengths the plain attention kernels are a third faster than the fused.
     plain = {} if torch.cuda.is_available() else {"attn_implementation": "eager"}
-    model = load_model(
-        job.model, task, random=job.random_weights, seed=job.seed, **(plain | settings)
-    )
+    settings = {"seed": job.seed, "random": job.random_weights} | plain | settings
+    model = load_model(job.model, task, **settings)
     return model.to("cuda" if torch.cuda.is_available() else "cpu")
 
 

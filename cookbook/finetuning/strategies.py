@@ -37,7 +37,10 @@ def linear_probe(job: Job) -> Trained:
     nothing; `epochs`, `max_steps` and `batch_size` do not apply (Alain and Bengio 2016,
     arXiv:1610.01644).
     """
-    encoder = freeze(jobs.load(job, "encoder")).eval()
+    # A masked-LM checkpoint has no pooler. It is not used here, but drawn anew for each seed it
+    # would make every seed's encoder look like another one to the cache of features.
+    seed = job.seed if job.random_weights else 0
+    encoder = freeze(jobs.load(job, "encoder", seed=seed)).eval()
 
     def read(rows: list) -> np.ndarray:
         return features.cached(encoder, rows, job.tokenizer, job.precision)

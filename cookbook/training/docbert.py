@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -45,9 +46,7 @@ def make(folder: Path, work: Path, **changes: Any) -> dict[str, Any]:
     recipe = RECIPE | changes
     torch.manual_seed(recipe["seed"])
     texts = training_texts()
-    tokenizer = tokenization.train_tokenizer(
-        texts, recipe["vocab_size"], max_length=recipe["length"]
-    )
+    tokenizer = _tokenizer(texts, recipe, work)
     rows = pretraining.masked_lm_rows(texts, tokenizer, recipe["length"])
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = _new_model(recipe, tokenizer)
@@ -71,6 +70,25 @@ def make(folder: Path, work: Path, **changes: Any) -> dict[str, Any]:
     }  # fmt: skip
     (work / "made.json").write_text(json.dumps(made | {"curve": done.history}, indent=1))
     return made
+
+
+def _tokenizer(texts: list[str], recipe: dict[str, Any], work: Path) -> Any:
+    """The tokenizer of the run in `work`: a second training would number some tokens otherwise."""
+    folder = work / "tokenizer"
+    if folder.is_dir():
+        return initialization.load_tokenizer(str(folder))
+    if any(work.glob("checkpoint-*")):
+        raise ValueError(
+            f"{work} holds checkpoints without the tokenizer they were trained with: remove it or "
+            "name another --work"
+        )
+    tokenizer = tokenization.train_tokenizer(
+        texts, recipe["vocab_size"], max_length=recipe["length"]
+    )
+    scratch = work / f".tokenizer.{os.getpid()}"
+    tokenizer.save_pretrained(scratch)
+    scratch.rename(folder)
+    return tokenizer
 
 
 def _new_model(recipe: dict[str, Any], tokenizer: Any) -> Any:

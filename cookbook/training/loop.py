@@ -114,6 +114,7 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
 
 
 def to_device(batch: dict, device: torch.device) -> dict:
+    """The batch with its tensors on `device`; what is no tensor stays as it is."""
     return {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
 
 

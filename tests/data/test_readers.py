@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cookbook.data import readers
 from cookbook.data.errors import DataError
-from cookbook.data.readers import read_file
+from cookbook.data.formats import read_file
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_lines_keep_what_is_in_them(file):
     assert read_file(path)["text"][:] == ["  two spaces ", "", "old mac", "next", "line\u2028sep"]
 
 
-@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.text(st.characters(exclude_categories=("Cs", "Cc"))), min_size=1))
 def test_every_line_is_a_row(tmp_path, texts):
     path = tmp_path / "any.txt"

@@ -45,20 +45,13 @@ def guessed(given=(), **columns):
         ("article highlights", {"text": "article", "summary": "highlights"}),
         ("title author text", {"text": "text"}),
         ("narrative kind", {"text": "narrative"}),
+        ("review_id narrative", {"text": "narrative"}),
     ],
 )  # fmt: skip
 def test_guesses_by_name(columns, expected):
-    short = {
-        "stars",
-        "overall_rating",
-        "Category",
-        "v1",
-        "toxic",
-        "标签",
-        "score",
-        "gold_label",
-        "kind",
-    }
+    short = set(
+        "stars overall_rating Category v1 toxic 标签 score gold_label kind review_id".split()
+    )
     made = {name: ["a", "b"] if name in short else "prose" for name in columns.split()}
     assert guessed(**made) == expected
 
@@ -79,6 +72,7 @@ def test_what_is_given_decides_the_task():
     assert guessed({"text": "context"}, **columns) == {"text": "context"}
     assert guessed({"source": "zh"}, en="prose", zh="prose") == {"source": "zh", "target": "en"}
     assert guessed({"text": "zh"}, en="prose", zh="prose") == {"text": "zh"}
+    assert guessed({"text": "note"}, note="prose", en="prose", zh="prose") == {"text": "note"}
     pair = guessed({"text": "premise"}, premise="prose", hypothesis="prose")
     assert pair == {"text": "premise", "text_pair": "hypothesis"}
 

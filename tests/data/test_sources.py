@@ -97,7 +97,7 @@ ANY_TEXT = st.text(
 )
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(ANY_TEXT, max_size=20), st.sampled_from([",", ";", "\t", "|"]))
 def test_no_row_of_a_csv_is_lost(texts, separator):
     texts = [*texts, "a first row", "a second row", "a third row"]  # three splits need three

@@ -13,7 +13,8 @@ def checkpoint(tokenizer, tmp_path_factory):
 
     folder = str(tmp_path_factory.mktemp("checkpoint"))
     torch.manual_seed(0)
-    config = bert_config(len(tokenizer), "tiny", length=64)  # dropout 0.1, as shipped
+    # dropout 0.1, as shipped; weights wide enough for a few steps to teach it something
+    config = bert_config(len(tokenizer), "tiny", length=64, initializer_range=0.1)
     transformers.BertForMaskedLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
@@ -21,17 +22,14 @@ def checkpoint(tokenizer, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def labelled():
-    """90 rows whose first word gives the class away, in three splits."""
+    """90 rows whose words give the class away, in three splits."""
     from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
     names = ["solver", "matrix", "estimator"]
     features = Features({"text": Value("string"), "label": ClassLabel(names=names)})
 
     def part(start, stop):
-        texts = [
-            f"the {names[i % 3]} number {i} returns a copy" + " x" * (i % 7)
-            for i in range(start, stop)
-        ]
+        texts = [f"{names[i % 3]} " * (2 + i % 5) + f"number {i}" for i in range(start, stop)]
         rows = {"text": texts, "label": [i % 3 for i in range(start, stop)]}
         return Dataset.from_dict(rows, features=features)
 

@@ -20,7 +20,9 @@ def parts(checkpoint, labelled):
 def test_rows_are_cut_and_carry_their_label(labelled, parts):
     _, rows, tokenizer = parts
     assert [row["labels"] for row in rows] == labelled["train"]["label"]
-    assert tokenizer.decode(rows[0]["input_ids"], skip_special_tokens=True).startswith("the solver")
+    assert tokenizer.decode(rows[0]["input_ids"], skip_special_tokens=True).startswith(
+        "solver solver"
+    )
     cut = encode_rows(labelled["train"], tokenizer, 5)
     assert {len(row["input_ids"]) for row in cut} == {5}
     assert all(row["input_ids"][-1] == tokenizer.sep_token_id for row in cut)

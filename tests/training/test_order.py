@@ -32,6 +32,13 @@ def test_neighbouring_rows_draw_independent_numbers():
     assert abs(correlation.mean()) < 0.01
 
 
+def test_no_stream_is_the_continuation_of_another():
+    # A counter-based generator that starts row 1 one block after row 0 would repeat row 0's draws.
+    keys = [(seed, epoch, row) for seed in range(3) for epoch in range(3) for row in range(20)]
+    draws = np.stack([key_generator(*key).integers(2**63, size=64) for key in keys])
+    assert len(np.unique(draws)) == draws.size
+
+
 def test_a_seed_or_an_epoch_changes_the_order():
     orders = [order(50, seed, epoch).tolist() for seed in range(5) for epoch in range(5)]
     assert len({tuple(found) for found in orders}) == 25
