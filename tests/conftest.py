@@ -27,11 +27,11 @@ SENTENCES = [
 PRINTABLE = [chr(code) for code in range(33, 127)]
 LETTERS = [f"{character} a{character}" for character in PRINTABLE for _ in range(2)]
 
-NOT_TESTED = pytest.StashKey[list]()
+NOT_TESTED, MISSING_ROWS = pytest.StashKey[list](), pytest.StashKey[list]()
 
 
 def pytest_configure(config):
-    config.stash[NOT_TESTED] = []
+    config.stash[NOT_TESTED], config.stash[MISSING_ROWS] = [], []
 
 
 def pytest_collection_modifyitems(items):
@@ -43,6 +43,12 @@ def pytest_collection_modifyitems(items):
 def not_tested(request):
     """The list that a notebook's test adds to: claims that smoke could not test."""
     return request.config.stash[NOT_TESTED]
+
+
+@pytest.fixture(scope="session")
+def missing_rows(request):
+    """The list of the mission's rows that nothing proves yet."""
+    return request.config.stash[MISSING_ROWS]
 
 
 @pytest.fixture(scope="session")
@@ -80,7 +86,11 @@ def tiny_bert(tokenizer):
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    if config.stash[NOT_TESTED]:
-        terminalreporter.section("claims that the smoke profile does not test")
-        for line in config.stash[NOT_TESTED]:
-            terminalreporter.line(line)
+    for title, key in {
+        "claims that the smoke profile does not test": NOT_TESTED,
+        "rows of the mission that nothing proves yet": MISSING_ROWS,
+    }.items():
+        if config.stash[key]:
+            terminalreporter.section(title)
+            for line in config.stash[key]:
+                terminalreporter.line(line)

@@ -93,12 +93,10 @@ def pretrain(
         learning_rate=learning_rate, warmup_steps=warmup, lr_scheduler_type=schedule, seed=seed,
         bf16=precision == "bf16", fp16=precision == "fp16", **arguments,
     ))  # fmt: skip
-    collator = MaskedLMCollator(
-        tokenizer, probability=probability, whole_word=whole_word, seed=seed
-    )
+    masks = {"probability": probability, "whole_word": whole_word, "seed": seed}
     trainer = MaskedLMTrainer(
-        model, args, data_collator=collator, train_dataset=Keyed(rows), masked_only=masked_only,
-        callbacks=callbacks or [],
+        model, args, data_collator=MaskedLMCollator(tokenizer, **masks), callbacks=callbacks,
+        train_dataset=Keyed(rows), masked_only=masked_only,
     )  # fmt: skip
     if evaluation_rows is not None:
         trainer.add_callback(_measure(trainer, tokenizer, evaluation_rows, max(1, steps // 4)))

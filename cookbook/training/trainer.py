@@ -33,6 +33,11 @@ class Trainer(transformers.Trainer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if getattr(self, "_loss_shifts_labels", None) is False:
+            # The library goes by the name of the class, and GPT2LMHeadModel does not say CausalLM.
+            model = self.accelerator.unwrap_model(self.model)
+            generates = getattr(model, "can_generate", bool)()
+            self._loss_shifts_labels = generates and not model.config.is_encoder_decoder
         self.add_callback(_NameEpoch(self))
         # One line that goes when it is done, instead of a growing table or a dict a step.
         for talkative in (
@@ -148,7 +153,7 @@ def head_of(model: nn.Module) -> nn.Module:
     inner = getattr(model, "module", model)  # DDP wraps the model
     inner = getattr(inner, "_orig_mod", inner)  # so does torch.compile
     encoder = inner.base_model
-    for _, child in inner.named_children():
+    for child in inner.children() if encoder is not inner else ():
         if child is not encoder and any(True for _ in child.parameters()):
             return child
     raise ValueError(f"{type(inner).__name__} has no head behind its encoder")

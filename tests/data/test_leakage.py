@@ -1,37 +1,51 @@
-"""What a leaking split fakes, on rows whose copies are counted by hand."""
+"""Copies across a split: rows with a twin in training are told apart, and scored apart."""
+
+import random
 
 import numpy as np
 import pytest
-from datasets import Dataset
+from datasets import ClassLabel, Dataset, Features, Value
 
-from cookbook.data import DataError, leakage
+from cookbook.data.leakage import GROUPS, score_by_copies
 
-RNG = np.random.default_rng(0)
-WORDS = [f"w{i}" for i in range(300)]
-
-
-def rows(count, copies):
-    """`count` texts of random words, each `copies` times, under labels that no word tells."""
-    texts = [" ".join(RNG.choice(WORDS, 12)) for _ in range(count)]
-    labels = RNG.integers(0, 4, count).tolist()
-    return Dataset.from_dict({"text": texts * copies, "label": labels * copies})
+FEATURES = Features(text=Value("string"), label=ClassLabel(names=["a", "b"]))
 
 
-def test_without_copies_both_splits_score_at_chance():
-    scores = leakage.split_scores(rows(400, 1), seeds=[0])
-    assert (scores["leaked"] == 0).all()
-    assert (scores["accuracy"] - 0.25).abs().max() < 0.2
-    assert scores["on copies"].isna().all()
+def noise(rows, seed):
+    """Texts that say nothing of their labels: only memory is right more than half the time."""
+    rng = random.Random(seed)
+    words = [f"w{i}" for i in range(5000)]
+    texts = [" ".join(rng.choices(words, k=30)) for _ in range(rows)]
+    return {"text": texts, "label": [rng.randrange(2) for _ in texts]}
 
 
-def test_copies_fake_a_score_that_keeping_them_together_takes_back():
-    scores = leakage.split_scores(rows(150, 4), seeds=[0, 1]).groupby("split").mean()
-    assert scores.loc["random rows", "leaked"] > 0.95
-    assert scores.loc["random rows", "on copies"] == 1.0  # the copy is found, labels and all
-    assert scores.loc["copies together", "leaked"] == 0.0
-    assert scores.loc["copies together", "accuracy"] < 0.5
+def test_on_noise_only_the_copies_are_right():
+    train, fresh = noise(400, 0), noise(400, 1)
+    copied = {
+        "text": [text + " End." for text in train["text"][:100]],
+        "label": train["label"][:100],
+    }
+    test = {name: fresh[name] + copied[name] for name in fresh}
+    table = score_by_copies(*(Dataset.from_dict(part, FEATURES) for part in (train, test)))
+    assert tuple(table.index) == GROUPS and table["rows"].tolist() == [500, 100, 400]
+    assert table.loc["copied from training", "nearest neighbour"] == 1.0
+    for model in ("nearest neighbour", "linear"):
+        # Chance is 0.5, standard error 0.025
+        assert abs(table.loc["new", model] - 0.5) < 0.1
+        assert table.loc["all test rows", model] == pytest.approx(
+            0.2 * table.loc["copied from training", model] + 0.8 * table.loc["new", model]
+        )
 
 
-def test_an_unknown_label_column_is_a_data_error():
-    with pytest.raises(DataError, match="there is no column 'stars'"):
-        leakage.split_scores(rows(10, 1), "stars")
+def test_without_copies_there_is_nothing_to_score():
+    parts = [Dataset.from_dict(noise(20, seed), FEATURES) for seed in (0, 1)]
+    table = score_by_copies(*parts)
+    assert table.loc["copied from training", "rows"] == 0
+    assert np.isnan(table.loc["copied from training", "linear"])
+    assert table.loc["new", "share"] == 1.0
+
+
+def test_one_class_only_and_chinese():
+    rows = Dataset.from_dict({"text": ["送餐很快", "味道不错"], "label": [1, 1]})
+    table = score_by_copies(rows, rows)
+    assert "linear" not in table and table.loc["all test rows", "nearest neighbour"] == 1.0

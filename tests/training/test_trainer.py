@@ -58,12 +58,12 @@ def masked(tokenizer, tiny_bert):
 
 @pytest.fixture
 def classifier(tokenizer, tiny_bert):
-    rows = [{"input_ids": [2, 10 + n, 11 + n, 3], "labels": n % 3} for n in range(ROWS)]
+    rows = [{"input_ids": [2, 10 + n, 11 + n, 3], "labels": int(n % 5 == 0)} for n in range(ROWS)]
 
     def collate(rows):
         return {name: torch.tensor([row[name] for row in rows]) for name in ("input_ids", "labels")}
 
-    return lambda: (tiny_bert("BertForSequenceClassification", num_labels=3), rows, collate)
+    return lambda: (tiny_bert("BertForSequenceClassification", num_labels=2), rows, collate)
 
 
 @pytest.mark.parametrize("kind, task", [
@@ -83,9 +83,9 @@ def test_the_library_by_itself_is_wrong_by_the_number_of_micro_batches(classifie
     large, _ = one_step(kind, *classifier(), tmp_path, micro=ROWS, accumulate=1)
     small, _ = one_step(kind, *classifier(), tmp_path, micro=MICRO, accumulate=MICRO_BATCHES)
     ratio = norm(small) / norm(large)
-    if ratio == pytest.approx(1, abs=0.05):
+    if ratio == pytest.approx(1, abs=0.1):
         pytest.skip(f"transformers {transformers.__version__} has mended it: Trainer may be simpler")
-    assert ratio == pytest.approx(MICRO_BATCHES, rel=0.1)
+    assert ratio == pytest.approx(MICRO_BATCHES, rel=0.2)
 
 
 def test_a_causal_loss_counts_the_labels_that_it_shifts(tmp_path):
