@@ -36,6 +36,7 @@ __all__ = [
     "near_duplicates_across",
     "neighbours",
     "shingles",
+    "signatures",
 ]
 
 BUCKET = 64  # a row is compared with at most so many neighbours in one bucket: linear time
@@ -136,20 +137,28 @@ def bands_for(threshold: float, num_perm: int = 128, recall: float = 0.99) -> tu
     return num_perm, 1
 
 
+def signatures(
+    flat: np.ndarray, starts: np.ndarray, num_perm: int = 128, seed: int = 42
+) -> np.ndarray:
+    """(n, num_perm) uint64 MinHash signatures of the sets that `shingle_hashes` gives.
+
+    The share of equal entries of two rows estimates their Jaccard similarity (Broder 1997).
+    """
+    from rensa import RMinHash
+
+    matrix = RMinHash.digest_matrix_from_flat_token_hashes(
+        flat, starts.astype(np.uint64), num_perm, seed
+    )
+    return np.array(matrix.to_rows(), dtype=np.uint64).reshape(-1, num_perm)
+
+
 def band_keys(
     flat: np.ndarray, starts: np.ndarray, threshold: float, num_perm: int = 128, seed: int = 42
 ) -> np.ndarray:
     """(n, bands) uint64: two rows with an equal entry in one column are candidates."""
-    from rensa import RMinHash
-
     bands, rows = bands_for(threshold, num_perm)
-    signatures = RMinHash.digest_matrix_from_flat_token_hashes(
-        flat, starts.astype(np.uint64), num_perm, seed
-    )
-    keys = np.zeros((len(starts) - 1, bands), np.uint64)
-    if not len(keys):
-        return keys
-    hashes = np.array(signatures.to_rows(), dtype=np.uint64)[:, : bands * rows]
+    hashes = signatures(flat, starts, num_perm, seed)[:, : bands * rows]
+    keys = np.zeros((len(hashes), bands), np.uint64)
     for part in range(rows):
         keys = keys * np.uint64(0x9E3779B97F4A7C15) + hashes[:, part::rows]
         keys ^= keys >> np.uint64(29)

@@ -49,6 +49,27 @@ def score_by_copies(
     return DataFrame(table).T.astype({"rows": int})
 
 
+def with_target(dataset: Dataset) -> tuple[Dataset, str]:
+    """The dataset and the name of a column to predict: `label`, `library`, or a stand-in.
+
+    Where there are neither labels nor libraries, a column `length` is added, the order of
+    magnitude of the text: it says nothing of use, but is known for every row.
+
+    >>> from datasets import Dataset
+    >>> rows, target = with_target(Dataset.from_dict({"text": ["ab", "a" * 500]}))
+    >>> target, rows["length"][:]
+    ('length', ['1 to 9 characters', '100 to 999 characters'])
+    """
+    from datasets import Dataset
+
+    if named := next((name for name in ("label", "library") if name in dataset.column_names), ""):
+        return dataset, named
+    powers = [10 ** (len(str(len(text or ""))) - 1) for text in dataset["text"]]
+    table = dataset.with_format("arrow")[:]
+    lengths = [f"{power:,} to {10 * power - 1:,} characters" for power in powers]
+    return Dataset(table.append_column("length", [lengths])), "length"
+
+
 def _right(train: Dataset, test: Dataset, target: str, seed: int) -> dict[str, np.ndarray]:
     """Classifier -> (test rows,) bool: was the answer right?"""
     from sklearn.feature_extraction.text import TfidfVectorizer

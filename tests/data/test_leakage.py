@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 
-from cookbook.data.leakage import GROUPS, score_by_copies
+from cookbook.data.leakage import GROUPS, score_by_copies, with_target
 
 FEATURES = Features(text=Value("string"), label=ClassLabel(names=["a", "b"]))
 
@@ -49,3 +49,12 @@ def test_one_class_only_and_chinese():
     rows = Dataset.from_dict({"text": ["送餐很快", "味道不错"], "label": [1, 1]})
     table = score_by_copies(rows, rows)
     assert "linear" not in table and table.loc["all test rows", "nearest neighbour"] == 1.0
+
+
+def test_a_target_is_found_or_made_up():
+    labelled = Dataset.from_dict(noise(3, 0), FEATURES)
+    assert with_target(labelled) == (labelled, "label")
+    plain = Dataset.from_dict({"text": ["x" * 12, None, ""]}).select([2, 0, 1])
+    rows, target = with_target(plain)
+    assert target == "length" and rows["text"][:] == ["", "x" * 12, None]
+    assert rows["length"][:] == ["1 to 9 characters", "10 to 99 characters", "1 to 9 characters"]
