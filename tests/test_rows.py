@@ -36,7 +36,7 @@ ROWS = [
         "exact and near de-duplication",
         "01",
         "tests/data/test_deduplication.py::test_equals_brute_force",
-        "01_data_preparation # Duplicates",
+        "01_data_preparation # 4 · Copies",
     ),
     Row(
         3,
@@ -50,7 +50,7 @@ ROWS = [
         "training/validation/test splits without leaks",
         "01",
         "tests/data/test_splits.py::test_no_text_and_no_group_is_on_two_sides_and_every_row_on_one",
-        "01_data_preparation # Split without leaks",
+        "01_data_preparation # Splits that share nothing",
     ),
     Row(
         5,
@@ -65,7 +65,7 @@ ROWS = [
         "text augmentation: random mask, insert, swap, delete",
         "01, 09",
         "tests/data/test_augmentation.py::test_augment_appends_edited_copies_with_their_labels",
-        "01_data_preparation # Augmentation",
+        "01_data_preparation # More data from the same data",
     ),
     Row(7, "image augmentation: rotate, flip, crop", "09, 14"),
     Row(8, "scaled dot-product and multi-head attention", "02"),
