@@ -61,6 +61,7 @@ class Session:
         figure = getattr(drawn, "figure", drawn)
         figure.savefig(picture, format="png", dpi=150, bbox_inches="tight")
         write_whole(self.output_dir / f"{name}.png", picture.getvalue())
+        _show_now(figure)
         return drawn
 
     def expect(self, name: str, condition: bool) -> str:
@@ -185,6 +186,17 @@ def write_whole(path: Path, content: str | bytes) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise OutputError(f"cannot write {path.name}: {error.strerror or error}") from error
+
+
+def _show_now(figure: Any) -> None:
+    """Display a figure in a notebook here, once: the end of the cell would not always do it."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if shell is not None and hasattr(shell, "kernel"):
+        from IPython.display import display
+        from matplotlib import pyplot
+
+        display(figure)
+        pyplot.close(figure)
 
 
 def _writable(folder: Path) -> Path:
