@@ -75,6 +75,13 @@ class Trainer(transformers.Trainer):
         with clean_failure(self.args.output_dir, self.state.global_step):
             super()._save_checkpoint(*args, **kwargs)
 
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        # A tied weight is stored once; under its second name it is not missing.
+        state, missing = self.model.state_dict(), load_result.missing_keys
+        filled = {tensor.data_ptr() for name, tensor in state.items() if name not in missing}
+        missing = [name for name in missing if state[name].data_ptr() not in filled]
+        super()._issue_warnings_after_load(load_result._replace(missing_keys=missing))
+
     def _mean_loss(
         self, model: nn.Module, inputs: dict[str, Any], own: int | None
     ) -> tuple[torch.Tensor, Any]:

@@ -306,3 +306,16 @@ def test_training_prints_no_table_and_no_dictionaries(masked, tmp_path, capsys):
     model, rows, collate = masked()
     one_step(MaskedLMTrainer, model, rows, collate, tmp_path, micro=8, accumulate=1)
     assert capsys.readouterr().out == ""
+
+
+def test_resuming_calls_no_tied_weight_missing_and_every_other_one(tiny_bert, tmp_path, caplog):
+    model = tiny_bert()
+    trainer = Trainer(model, arguments(tmp_path))
+    stored = {name: value for name, value in model.state_dict().items() if "decoder" not in name}
+    with caplog.at_level("WARNING"):
+        trainer._issue_warnings_after_load(model.load_state_dict(stored, strict=False))
+        assert "missing" not in caplog.text
+        del stored["bert.embeddings.LayerNorm.weight"]
+        trainer._issue_warnings_after_load(model.load_state_dict(stored, strict=False))
+    assert "bert.embeddings.LayerNorm.weight" in caplog.text
+    assert "decoder" not in caplog.text
