@@ -47,7 +47,9 @@ def tfidf(dataset: DatasetDict, *, seed: int = 0, rates: tuple = (1.0, 10.0, 100
     texts = {name: _texts(part) for name, part in dataset.items()}
     spaced = np.mean([" " in text for text in texts["train"]]) > 0.5
     counting = {"ngram_range": (1, 2)} if spaced else {"analyzer": "char", "ngram_range": (1, 3)}
-    vectors = TfidfVectorizer(sublinear_tf=True, max_features=FEATURES, **counting).fit(texts["train"])
+    vectors = TfidfVectorizer(sublinear_tf=True, max_features=FEATURES, **counting).fit(
+        texts["train"]
+    )
     x = {name: vectors.transform(part) for name, part in texts.items()}
     fitted = [
         LogisticRegression(C=rate, max_iter=1000, random_state=seed).fit(

@@ -19,7 +19,9 @@ def write_packages(root, *, say="Says"):
             path = root / library / f"part{i}" / "__init__.py"
             path.parent.mkdir(parents=True, exist_ok=True)
             body = " ".join(f"{library} module {i} clause {j} of many" for j in range(12))
-            path.write_text(f'def f{i}(x):\n    """{say} what {library} {i} does.\n\n    {body}."""\n')
+            path.write_text(
+                f'def f{i}(x):\n    """{say} what {library} {i} does.\n\n    {body}."""\n'
+            )
     return root
 
 
@@ -141,7 +143,8 @@ def test_a_build_that_dies_leaves_nothing_that_looks_whole(packages, monkeypatch
 
 def test_two_processes_at_once_harvest_once(packages, tmp_path):
     script = tmp_path / "build.py"
-    script.write_text(dedent(f"""
+    script.write_text(
+        dedent(f"""
         from pathlib import Path
         from cookbook.data import embedded
         root, harvest = Path({str(packages)!r}), embedded._harvest
@@ -152,9 +155,12 @@ def test_two_processes_at_once_harvest_once(packages, tmp_path):
         embedded._roots = lambda: [("scipy", root / "scipy"), ("torch", root / "torch")]
         embedded._harvest = counted
         print(sum(len(part) for part in embedded.build("docstrings").values()))
-    """))
+    """)
+    )
     started = [
-        subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        subprocess.Popen(
+            [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
         for _ in range(2)
     ]
     assert [process.communicate()[0] for process in started] == [b"60\n", b"60\n"]

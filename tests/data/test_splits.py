@@ -29,7 +29,9 @@ def sizes(parts):
 
 
 # Few words and groups, so that rows are linked in long chains, and sometimes not at all.
-WORDS = st.sampled_from(["Red fox", "red  FOX!", "", " ", "grey wolf", "a", "b", "c", "数据", "数 据"])
+WORDS = st.sampled_from(
+    ["Red fox", "red  FOX!", "", " ", "grey wolf", "a", "b", "c", "数据", "数 据"]
+)
 ROWS = st.lists(st.tuples(WORDS, st.integers(0, 6), st.integers(0, 2)), min_size=3, max_size=40)
 
 

@@ -15,7 +15,9 @@ from cookbook.models.initialization import load_tokenizer
 from cookbook.training.objectives import MaskedLMCollator
 from cookbook.training.order import Keyed
 
-CLEAN = st.text(alphabet=string.ascii_letters + string.digits + string.punctuation + " ", max_size=99)
+CLEAN = st.text(
+    alphabet=string.ascii_letters + string.digits + string.punctuation + " ", max_size=99
+)
 DOCUMENTS = st.lists(st.lists(st.integers(1, 10**6), max_size=23), max_size=12)
 
 
@@ -34,7 +36,9 @@ def test_clean_ascii_comes_back_and_is_encoded_the_same_again(tokenizer, text):
     assert decoded.replace(" ", "") == text.replace(" ", "")
 
 
-@pytest.mark.parametrize("text", ["I do not know", "we do not n't 'm 's 've 're", "a . b , c ! d ?"])
+@pytest.mark.parametrize(
+    "text", ["I do not know", "we do not n't 'm 's 've 're", "a . b , c ! d ?"]
+)
 def test_decoding_does_not_rewrite_english(tokenizer, text):
     decoded = tokenizer.decode(ids(tokenizer, text))
     assert decoded.replace(" ", "") == text.replace(" ", "")
@@ -174,7 +178,9 @@ def logits_of(tiny_bert, tokenizer):
 
     def logits(packed, row=0):
         batch = collate([Keyed(packed)[row]])
-        batch["input_ids"] = torch.tensor(packed.input_ids[[row]]).long()  # unmasked: only perturbed
+        batch["input_ids"] = torch.tensor(
+            packed.input_ids[[row]]
+        ).long()  # unmasked: only perturbed
         batch.pop("labels")
         with torch.no_grad():
             return model(**batch).logits[0]

@@ -81,7 +81,7 @@ def test_full_moves_every_layer(run, checkpoint):
 @BOTH
 def test_the_test_split_decides_nothing(run, labelled, strategy):
     turned = labelled["test"].map(lambda row: {"label": (row["label"] + 1) % 3})
-    slow = {"learning_rate": 1e-3} if strategy == "linear-probe" else {}  # it improves for long
+    slow = {"learning_rate": [1e-9, 1e-3]} if strategy == "linear-probe" else {}
     honest = run(strategy, **slow)
     other = run(strategy, DatasetDict({**labelled, "test": turned}), **slow)
     assert same(weights(honest.model), weights(other.model))

@@ -52,7 +52,7 @@ def test_a_checkpoint_comes_back(tiny_bert, stored):
 
 def test_half_precision_on_disk_is_single_in_memory(stored, tiny_bert, tmp_path):
     with safe_open(f"{stored}/model.safetensors", "pt") as file:
-        assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.float16}  # noqa: SIM118
+        assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.float16}
     assert {p.dtype for p in load_model(stored).parameters()} == {torch.float32}
     # The reason: the library keeps what it finds, and half precision would train badly.
     tiny_bert().half().save_pretrained(tmp_path / "half")
@@ -216,7 +216,7 @@ def test_tied_weights_count_and_are_stored_once(tiny_bert, stored, tokenizer):
     assert len(names) == len({p.data_ptr() for p in model.parameters()})
     total, _ = count_parameters(model)
     with safe_open(f"{stored}/model.safetensors", "pt") as file:
-        held = sum(file.get_tensor(name).numel() for name in file.keys())  # noqa: SIM118
+        held = sum(file.get_tensor(name).numel() for name in file.keys())
     assert held == total
     loaded = load_model(stored)
     assert loaded.get_output_embeddings().weight is loaded.get_input_embeddings().weight
@@ -228,7 +228,9 @@ def test_half_precision_takes_half_the_room_and_leaves_the_model_alone(
     model, untouched = tiny_bert(), tiny_bert()
     save_half(model, tokenizer, tmp_path / "half")
     model.save_pretrained(tmp_path / "full")
-    half, full = ((tmp_path / kind / "model.safetensors").stat().st_size for kind in ("half", "full"))
+    half, full = (
+        (tmp_path / kind / "model.safetensors").stat().st_size for kind in ("half", "full")
+    )
     assert half < 0.53 * full  # the header does not halve
     assert same(model, untouched) and model.dtype == torch.float32
 

@@ -73,9 +73,7 @@ def test_the_card_gives_what_was_measured_on_the_stored_file(made):
     test = pretraining.masked_lm_rows(docstrings_of("test"), tokenizer, 24)
     measured = pretraining.evaluate_masked_lm(model, tokenizer, test)
     assert {name: figures[name] for name in measured} == measured
-    assert json.loads((folder / "figures.json").read_text()) == figures | {
-        "corpus": "0123456789ab"
-    }
+    assert json.loads((folder / "figures.json").read_text()) == figures | {"corpus": "0123456789ab"}
     card = (folder / "README.md").read_text()
     for said in ("`0123456789ab`", "make docbert", "python -m cookbook.training.docbert",
                  f"{measured['masked_accuracy']:.1%}", f"{measured['perplexity']:.1f}",

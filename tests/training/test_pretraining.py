@@ -98,7 +98,9 @@ def test_the_rate_warms_up_and_decays(tiny_bert, tokenizer, rows, tmp_path):
     done = quick(tiny_bert(), tokenizer, rows, tmp_path, steps=10, warmup=0.2, learning_rate=1e-3)
     rates = [rate for _, rate in done.curve("learning_rate")]
     assert rates == pytest.approx([0, 5e-4] + [1e-3 * (8 - k) / 8 for k in range(8)], abs=1e-9)
-    by_number = quick(tiny_bert(), tokenizer, rows, tmp_path, steps=10, warmup=2, learning_rate=1e-3)
+    by_number = quick(
+        tiny_bert(), tokenizer, rows, tmp_path, steps=10, warmup=2, learning_rate=1e-3
+    )
     assert [rate for _, rate in by_number.curve("learning_rate")] == pytest.approx(rates, abs=1e-9)
 
 

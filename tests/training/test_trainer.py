@@ -84,7 +84,9 @@ def test_the_library_by_itself_is_wrong_by_the_number_of_micro_batches(classifie
     small, _ = one_step(kind, *classifier(), tmp_path, micro=MICRO, accumulate=MICRO_BATCHES)
     ratio = norm(small) / norm(large)
     if ratio == pytest.approx(1, abs=0.1):
-        pytest.skip(f"transformers {transformers.__version__} has mended it: Trainer may be simpler")
+        pytest.skip(
+            f"transformers {transformers.__version__} has mended it: Trainer may be simpler"
+        )
     assert ratio == pytest.approx(MICRO_BATCHES, rel=0.2)
 
 
