@@ -1,4 +1,4 @@
-"""A cookbook on training pretrained models: eight wings, in the order in which data flows.
+"""A cookbook on training pretrained models: wings in the order in which data flows.
 
 Nothing is imported until it is used, so `import cookbook` costs next to nothing.
 
@@ -21,8 +21,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "training",
         "finetuning",
         "evaluation",
-        "scaling",
-        "doctor",
         "plots",
     ],
 )

@@ -146,7 +146,8 @@ How it was made:
 - **tokens read** {tokens:,}: {steps:,} steps of {batch_size} rows, {epochs:.1f} epochs
 - **optimizer** AdamW, peak rate {learning_rate}; {warmup} steps of warm-up, then constant, then
   linear decay over the last {decay:.0%}; seed {seed}
-- **precision** {precision} autocast in training, fp16 on disk; load it as fp32, as `load_model` does
+- **precision** {precision} autocast in training, fp16 on disk; load it as fp32, as
+  `load_model` does
 - **dropout** none in pretraining, {dropout} in the configuration
 - **time** {cpu_minutes:.0f} CPU minutes, {threads} thread(s), on {device}
 

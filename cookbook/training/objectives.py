@@ -233,7 +233,7 @@ def next_sentence_pairs(
 
 
 def _another(parts: list[tuple[str, str]], row: int, skip: int) -> str | None:
-    """The second part of any document but this one and its copies; None if there are only copies."""
+    """The second part of any document but this one and its copies; None if there is no other."""
     for step in range(len(parts) - 1):
         other = parts[(row + 1 + (skip + step) % (len(parts) - 1)) % len(parts)]
         if other[1] != parts[row][1] and " ".join(other) != " ".join(parts[row]):

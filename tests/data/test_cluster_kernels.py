@@ -90,6 +90,12 @@ def test_buckets_lead_to_the_pairs_of_one_process():
     assert leader.tolist() == deduplication.near_duplicates(texts).tolist()
 
 
+def test_unlike_texts_meet_in_no_bucket():
+    texts = [" ".join(f"w{j}" for j in range(50 * i, 50 * i + 50)) for i in range(20)]
+    found = kernels.buckets(frame(texts), 0.8)
+    assert len(found) == 20 * 21 and found["bucket"].is_unique
+
+
 def test_the_fullest_bucket():
     assert kernels.largest(DataFrame({"bucket": [1, 2, 2], "row": [0, 0, 1]})) == 2
     assert kernels.largest(DataFrame({"bucket": [], "row": []})) == 0

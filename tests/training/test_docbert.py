@@ -1,4 +1,4 @@
-"""The recipe of the shipped checkpoint, at a size for a test; and the checkpoint, where it ships."""
+"""The recipe of the shipped checkpoint, at a size for a test; and the checkpoint itself."""
 
 import json
 import re
