@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -119,7 +120,7 @@ def main() -> None:
         "truth_wrongly_removed": len(found - true),
         "corpus": embedded.fingerprint(),
         "load_average": load_average(),
-        "machine": describe(),
+        "machine": describe() | {name: version(name) for name in ("rensa", "datasketch")},
     }
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(result, indent=2) + "\n")
