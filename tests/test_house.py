@@ -5,6 +5,7 @@ The rules of the notebooks are in test_chapter_rules.py.
 
 import ast
 import graphlib
+import importlib.metadata
 import re
 import subprocess
 import sys
@@ -38,6 +39,8 @@ MAY_IMPORT = {
     "cli": MIDDLE | {"training", "scaling", "finetuning", "doctor", "chapters", "execution"},
     "__init__": set(),
 }
+# Used where it happens to be, and never asked for.
+OPTIONAL: dict[str, set[str]] = {}
 WINGS = {"data", "maths", "models", "training", "finetuning", "evaluation", "scaling", "doctor"}
 HEAVY = {"transformers", "datasets", "peft", "sklearn", "pandas", "matplotlib"}
 # A subclass needs its base at the top of the file; the wing's face loads it only when used.
@@ -229,6 +232,29 @@ def test_environment_yml_says_nothing_that_pyproject_says():
     assert pip == "pip"
     assert by_pip == {"pip": ["-c constraints.txt", "-e .[test]"]}
     assert "test" in PYPROJECT["project"]["optional-dependencies"]
+
+
+def imported_anywhere(folder):
+    """The libraries that the files of a folder import, wherever in the file."""
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                yield from (alias.name.split(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                yield node.module.split(".")[0]
+
+
+@pytest.mark.parametrize("folder", ["cookbook", "tests", "benchmarks"])
+def test_what_is_imported_is_also_declared(folder):
+    """Installed here is not enough: an empty environment gets only what pyproject.toml asks for."""
+    declared = names_of(PYPROJECT["project"]["dependencies"])
+    if folder != "cookbook":
+        declared |= names_of(PYPROJECT["project"]["optional-dependencies"]["test"])
+    ours = {"cookbook"} | {path.stem for path in (ROOT / folder).rglob("*.py")}
+    sold_as = importlib.metadata.packages_distributions()
+    wanted = set(imported_anywhere(folder)) - set(sys.stdlib_module_names) - ours
+    missing = {name for name in wanted if not declared & names_of(sold_as.get(name, [name]))}
+    assert missing - OPTIONAL.get(folder, set()) == set()
 
 
 def test_constraints_pin_every_dependency_and_nothing_else_than_versions():

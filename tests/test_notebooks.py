@@ -73,7 +73,7 @@ def compare(path, folder):
 def jobs(request, tmp_path_factory):
     """The processes of all selected tests, two at a time, started together: {(run, path): …}."""
     selected = [
-        item.callspec.params for item in request.session.items if "job" in item.fixturenames
+        item.callspec.params for item in request.session.items if "jobs" in item.fixturenames
     ]
     # The embedded texts are harvested once, not by two chapters at the same time.
     start(["cookbook.cli", "data", "docstrings"], tmp_path_factory.mktemp("harvest"))

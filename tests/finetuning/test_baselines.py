@@ -49,7 +49,8 @@ def test_a_class_that_training_never_showed(labelled):
 def test_a_script_without_spaces():
     good, bad = ["很好吃", "味道好", "好喜欢"] * 3, ["太难吃", "味道差", "差极了"] * 3
     part = {"text": good + bad, "label": [1] * 9 + [0] * 9}
-    assert baselines.tfidf(splits(part, part, part, classes=2)).test["accuracy"] == 1.0
+    new = {"text": ["真好", "真差"], "label": [1, 0]}  # as words, none of them was seen before
+    assert baselines.tfidf(splits(part, part, new, classes=2)).test["accuracy"] == 1.0
 
 
 def test_both_texts_of_a_pair_count():
@@ -62,7 +63,7 @@ def test_both_texts_of_a_pair_count():
     assert baselines.tfidf(pairs).test["accuracy"] == 1.0
 
 
-def test_validation_chooses_c_and_the_test_split_does_not(labelled):
+def test_validation_chooses_c_and_the_test_split_does_not(labelled, monkeypatch):
     from sklearn.linear_model import LogisticRegression
 
     tried = []
@@ -72,12 +73,10 @@ def test_validation_chooses_c_and_the_test_split_does_not(labelled):
         tried.append((self.C, list(y)))
         return score(self, x, y)
 
-    LogisticRegression.score = spy
-    try:
-        baselines.tfidf(labelled, rates=(0.1, 1.0))
-    finally:
-        LogisticRegression.score = score
-    held_out = list(labelled["validation"]["label"])
+    monkeypatch.setattr(LogisticRegression, "score", spy)
+    held_out = list(labelled["validation"]["label"])[:-1]
+    uneven = {**labelled, "validation": labelled["validation"].select(range(len(held_out)))}
+    baselines.tfidf(DatasetDict(uneven), rates=(0.1, 1.0))
     assert tried == [(0.1, held_out), (1.0, held_out)]
     assert np.array_equal(
         baselines.tfidf(labelled).predictions, baselines.tfidf(labelled, seed=5).predictions

@@ -6,7 +6,13 @@ import torch
 from datasets import Dataset, DatasetDict, Value
 
 from cookbook.data.errors import DataError
-from cookbook.finetuning.encoding import classes_of, encode_rows, mean_pool, predict
+from cookbook.finetuning.encoding import (
+    check_splits,
+    classes_of,
+    encode_rows,
+    mean_pool,
+    predict,
+)
 from cookbook.models.initialization import load_model, load_tokenizer
 
 
@@ -63,3 +69,10 @@ def test_numbers_are_no_classes(labelled):
     numbers = DatasetDict(train=labelled["train"].cast_column("label", Value("float32")))
     with pytest.raises(DataError, match="the data has a number where a classifier needs classes"):
         classes_of(numbers)
+
+
+def test_rows_whose_labels_are_kept_back_are_refused(labelled):
+    assert check_splits(labelled) is labelled
+    hidden = labelled["test"].map(lambda row: {"label": -1})
+    with pytest.raises(DataError, match=r"the test split has rows without a label \(-1\)"):
+        check_splits(DatasetDict({**labelled, "test": hidden}))

@@ -112,7 +112,7 @@ def test_probe_is_a_model_of_its_own(parts):
     torch.testing.assert_close(out["logits"], probe.head(pooled))
     out["loss"].backward()
     assert probe.head.weight.grad.abs().sum() > 0
-    assert all(p.grad is None for p in encoder.parameters())
+    assert all(p.grad is None and not p.requires_grad for p in encoder.parameters())
     answers = predict(probe, rows, tokenizer)
     expected = probe.head(torch.tensor(features.cached(encoder, rows, tokenizer)))
     np.testing.assert_allclose(answers, expected.detach(), rtol=1e-5, atol=1e-6)
