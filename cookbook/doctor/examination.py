@@ -1,0 +1,130 @@
+"""`examine`: run every check before training, put everything back, report.
+
+It holds the list of checks and the order in which they run; the checks stand in files of one
+subject each. A check that cannot run on this model or data is a line in `Report.not_checked`, never
+an exception. Chapters 00 to 16 end their pitfalls in it, chapter 13 is about it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from cookbook.doctor import preserve
+from cookbook.doctor.findings import Finding
+from cookbook.doctor.report import Report
+from cookbook.doctor.subject import Subject
+
+# A check takes a Subject and yields Findings. Each of these files lists its own in CHECKS: a tuple
+# of functions. Those of the PROBES run the model; everything is put back after each of them.
+READERS = ("label_checks", "row_checks", "collation_checks", "text_checks", "model_checks",
+           "optimizer_checks", "argument_checks")  # fmt: skip
+PROBES = ("forward_probes", "packing_probes", "loss_probes", "gradient_probes", "metric_probes",
+          "learning_probes")  # fmt: skip
+
+Check = Callable[[Subject], Iterable[Finding]]
+
+
+class Skip(Exception):
+    """Raised by a check that does not apply here; the message says why, for `not_checked`."""
+
+
+def examine(
+    model: nn.Module | Any,
+    *,
+    train_dataset: Any = None,
+    eval_dataset: Any = None,
+    data_collator: Any = None,
+    processing_class: Any = None,
+    args: Any = None,
+    optimizer: Any = None,
+    lr_scheduler: Any = None,
+    compute_metrics: Callable | None = None,
+    loss_fn: Callable | None = None,
+) -> Report:
+    """Look for faults before training: model, data, tokenizer, loss, gradient, optimizer, metric.
+
+    `model` is any `nn.Module`, or a transformers `Trainer`, from which the rest is then taken.
+    Data sets are map-style or iterable (a `DataLoader` serves too), of dicts as the `Trainer`
+    takes them or of `(x, y)` pairs. `loss_fn(outputs, y)` is the loss for pairs,
+    `loss_fn(outputs, batch)` for dicts; without it the model's own loss counts. Nothing given is
+    changed: parameters, buffers, gradients, optimizer, random state and flags are as before, bit
+    for bit. Takes seconds on a small model; some forward and backward passes on a large one.
+
+    >>> examine(nn.Linear(2, 2)).healthy
+    True
+    """
+    given = {
+        "train_dataset": train_dataset, "eval_dataset": eval_dataset,
+        "data_collator": data_collator, "processing_class": processing_class, "args": args,
+        "optimizer": optimizer, "lr_scheduler": lr_scheduler, "compute_metrics": compute_metrics,
+        "loss_fn": loss_fn,
+    }  # fmt: skip
+    if model is not None and not isinstance(model, nn.Module):
+        model, given = _of_trainer(model, given)
+    return run(Subject(model, **given))
+
+
+def run(
+    subject: Subject, readers: Iterable[str] = READERS, probes: Iterable[str] = PROBES
+) -> Report:
+    """Run the checks of these files on a subject and report; everything is put back."""
+    findings, checked, reasons = [], [], {}
+    held = (subject.train_dataset, subject.eval_dataset, subject.train.collator, subject.loss_fn)
+    with preserve.everything(
+        subject.model, subject.optimizer, subject.lr_scheduler, held
+    ) as before:
+        for probing, files in ((False, readers), (True, probes)):
+            if probing and subject.model is None:
+                continue
+            for name, check in _checks(files):
+                with torch.random.fork_rng(devices=[]):
+                    found, reason = attempt(check, subject)
+                if probing:
+                    before.restore()
+                findings += found
+                if reason:
+                    reasons[name] = reason
+                else:
+                    checked.append(name)
+    return Report(findings, checked=checked, not_checked=_worth_saying(reasons))
+
+
+def attempt(check: Check, subject: Any) -> tuple[list[Finding], str]:
+    """What a check found, and why it could not look; a check never raises."""
+    try:
+        return list(check(subject)), ""
+    except Skip as reason:
+        return [], str(reason) or "does not apply"
+    except Exception as error:  # odd models are the reader's right: say it, go on
+        return [], f"failed with {type(error).__name__}: {' '.join(str(error).split())[:120]}"
+
+
+def _checks(files: Iterable[str]) -> Iterator[tuple[str, Check]]:
+    for file in files:
+        module = importlib.import_module(f"cookbook.doctor.{file}")
+        for check in module.CHECKS:
+            yield check.__name__, check
+
+
+def _worth_saying(reasons: dict[str, str]) -> dict[str, str]:
+    """Reasons without those that are obvious: a check for another kind of model."""
+    return {name: why for name, why in reasons.items() if why != "does not apply"}
+
+
+def _of_trainer(trainer: Any, given: dict[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
+    """Model and the rest as a `Trainer` holds them; what was given beside it counts first."""
+    held = {
+        "train_dataset": "train_dataset", "eval_dataset": "eval_dataset",
+        "data_collator": "data_collator", "processing_class": "processing_class", "args": "args",
+        "optimizer": "optimizer", "lr_scheduler": "lr_scheduler",
+        "compute_metrics": "compute_metrics",
+    }  # fmt: skip
+    for name, attribute in held.items():
+        if given.get(name) is None:
+            given[name] = getattr(trainer, attribute, None)
+    return trainer.model, given | {"trainer": trainer}

@@ -1,0 +1,3 @@
+"""Placeholder until its checks are written."""
+
+CHECKS = ()

@@ -1,0 +1,180 @@
+"""Read a few rows and batches of a data set without moving it: what the data pass looks at.
+
+Rows are read as training would see them: through the same collator, without the columns that the
+forward pass does not take. Whatever goes wrong is kept as a reason, never raised. A `DataLoader`
+may stand for a data set: its data, collator, batch size and order are used.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
+
+from cookbook.doctor import kinds
+
+ROWS = 2000  # raw rows that are read at most
+DEFAULT_BATCH = 8
+
+
+class Sample:
+    """Raw rows and collated batches of one split; `problem` says why there are none, or "".
+
+    `rows` are what `dataset[i]` gave, `indices` their places (None each for an iterable set);
+    `total` is the number of rows or None. `sequential` is True where the order is known to be that
+    of the file, False where it is known to be drawn, None where nobody said.
+    """
+
+    def __init__(self, dataset: Any, *, batches: int, batch_size: int | None, collator: Any,
+                 processing_class: Any, model: Any, keep_columns: bool = False,
+                 in_order: bool = False) -> None:  # fmt: skip
+        self.loader = dataset if isinstance(dataset, DataLoader) else None
+        self.dataset = self.loader.dataset if self.loader is not None else dataset
+        self.collator = collator if self.loader is None else self.loader.collate_fn
+        self.batch_size = getattr(self.loader, "batch_size", None) or batch_size or DEFAULT_BATCH
+        self.wanted, self.model, self.processing_class = batches, model, processing_class
+        self.keep_columns, self.in_order, self.problem = keep_columns, in_order, ""
+
+    @property
+    def total(self) -> int | None:
+        """The number of rows, None where the set does not know it."""
+        try:
+            return len(self.dataset)
+        except (TypeError, NotImplementedError, AttributeError):
+            return None
+
+    @property
+    def iterable(self) -> bool:
+        """Whether rows can only be iterated over."""
+        return not hasattr(self.dataset, "__getitem__") or self.total is None
+
+    @property
+    def sequential(self) -> bool | None:
+        """Whether rows come in the file's order: known from a `DataLoader`, else None."""
+        sampler = getattr(self.loader, "sampler", None)
+        if isinstance(sampler, SequentialSampler):
+            return True
+        return False if isinstance(sampler, RandomSampler) else None
+
+    @functools.cached_property
+    def indices(self) -> list[int]:
+        """Places of the rows that are read: all of a small set, else a fixed draw of `ROWS`."""
+        if self.dataset is None or self.iterable:
+            return []
+        total = self.total
+        chosen = range(total) if total <= ROWS else random.Random(0).sample(range(total), ROWS)
+        return sorted(chosen)
+
+    @functools.cached_property
+    def rows(self) -> list[Any]:
+        """At most `ROWS` raw rows."""
+        if self.dataset is None:
+            return []
+        try:
+            if self.iterable:
+                return _take(self.dataset, self.wanted * self.batch_size)
+            return [self.dataset[i] for i in self.indices]
+        except Exception as error:  # the reader's own code: its failure is a reason, not ours
+            self.problem = self.problem or f"reading a row raised {_told(error)}"
+            return []
+
+    @functools.cached_property
+    def batches(self) -> list[Any]:
+        """At most the wanted number of collated batches, on the CPU."""
+        rows, size, found = self.rows, self.batch_size, []
+        for places in self._places(len(rows), size):
+            try:
+                found.append(self.collate([rows[i] for i in places]))
+            except Exception as error:
+                self.problem = self.problem or f"collating a batch raised {_told(error)}"
+                break
+        return found
+
+    def _places(self, count: int, size: int) -> list[list[int]]:
+        order = list(range(count))
+        if not (self.in_order or self.iterable or self.sequential):
+            random.Random(1).shuffle(order)
+        parts = [order[i : i + size] for i in range(0, count, size)][: self.wanted]
+        return [part for part in parts if len(part) == size] or parts
+
+    def collate(self, rows: list[Any]) -> Any:
+        """Rows as one batch, as training would make it."""
+        return self.collate_fn([self.columns(row) for row in rows])
+
+    def columns(self, row: Any) -> Any:
+        """The row without the columns that `Trainer` would remove."""
+        if self.keep_columns or self.loader is not None or not isinstance(row, Mapping):
+            return row
+        names, anything = kinds.accepts(self.model) if self.model is not None else (set(), True)
+        if not names or (anything and len(names) < 3):
+            return row
+        kept = names | set(kinds.LABEL_KEYS)
+        return {k: v for k, v in row.items() if k in kept}
+
+    @functools.cached_property
+    def collate_fn(self) -> Any:
+        """The given collator, or the one that `Trainer` would take."""
+        if self.collator is not None:
+            return self.collator
+        first = self.rows[0] if self.rows else None
+        if isinstance(first, Mapping):
+            from transformers import DataCollatorWithPadding, default_data_collator
+
+            pads = hasattr(self.processing_class, "pad")
+            return DataCollatorWithPadding(self.processing_class) if pads else default_data_collator
+        return torch.utils.data.default_collate
+
+
+def _take(dataset: Any, count: int) -> list[Any]:
+    """The first rows of an iterable set, of a copy where iterating would use it up."""
+    source = iter(dataset)
+    if source is dataset:
+        source = iter(copy.deepcopy(dataset))
+    return [row for _, row in zip(range(count), source, strict=False)]
+
+
+def first_rows(batch: Any, rows: int | None) -> Any:
+    """A batch cut to its first rows: every tensor that has the batch's size in front."""
+    if rows is None:
+        return batch
+    if isinstance(batch, Mapping):
+        size = batch_size(batch)
+        return {k: _cut(v, size, rows) for k, v in batch.items()}
+    return type(batch)(_cut(v, batch_size(batch), rows) for v in batch)
+
+
+def batch_size(batch: Any) -> int:
+    """The rows of a batch: the first dimension of its first tensor."""
+    parts = batch.values() if isinstance(batch, Mapping) else batch
+    return next((len(v) for v in parts if isinstance(v, torch.Tensor) and v.dim()), 0)
+
+
+def _cut(value: Any, size: int, rows: int) -> Any:
+    whole = isinstance(value, torch.Tensor) and value.dim() and len(value) == size
+    return value[:rows] if whole else value
+
+
+def to_device(batch: Any, device: torch.device) -> Any:
+    """The batch, dict or pair, with its tensors on `device`."""
+    if isinstance(batch, torch.Tensor):
+        return batch.to(device)
+    if isinstance(batch, Mapping):
+        return {
+            k: to_device(v, device) if isinstance(v, torch.Tensor | dict) else v
+            for k, v in batch.items()
+        }
+    if isinstance(batch, list | tuple):
+        return type(batch)(
+            to_device(v, device) if isinstance(v, torch.Tensor) else v for v in batch
+        )
+    return batch
+
+
+def _told(error: Exception) -> str:
+    words = " ".join(str(error).split())
+    return f"{type(error).__name__}: {words[:160]}"

@@ -1,0 +1,63 @@
+"""The root-cause tree: of all findings, the one that names the cause; what it explains.
+
+Findings are ranked, never made here. The order is that of the questions in the specification: is
+the input sound, does a gradient arrive, does it move the weights, can one batch be fitted, can the
+data be fitted, does evaluation follow? What comes earlier explains what comes later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cookbook.doctor.findings import SEVERITIES, Finding
+
+# Each level asks one question; within a level the more specific cause stands first.
+TREE: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("does the input reach the model as it should?",
+     ("T14", "M4", "T9", "D9", "T3", "T2", "T13", "T1", "T7", "T8", "T10", "T12", "D6", "D7")),
+    ("does the model answer what it is asked?",
+     ("M9", "M10", "L1", "L2", "M3", "T6", "M1", "K1")),
+    ("does a gradient arrive, and is it the right one?",
+     ("M8", "M5", "M2", "O6", "L3", "L4", "O5")),
+    ("does it move the weights?",
+     ("O4", "O2", "O10", "M6", "P3", "P4", "P2", "O7", "O9")),
+    ("do the devices agree?",
+     ("X1", "X2", "X3", "K2")),
+    ("can one batch be fitted, and the data?",
+     ("O3", "O1", "P1", "C1", "M7", "D8", "D5", "D2", "D3", "D4", "T4", "T5", "R2")),
+    ("does evaluation follow?",
+     ("D1", "E1", "E2", "K3", "R1", "E3", "T11")),
+    ("is it fast enough?", ("H2", "H1", "H3", "O8")),
+)  # fmt: skip
+ORDER = {fault: place for place, fault in enumerate(f for _, level in TREE for f in level)}
+
+
+def rank(findings: Sequence[Finding]) -> list[Finding]:
+    """Findings with the cause first: errors and warnings by the tree, advice after them.
+
+    One finding a fault is kept, the most severe.
+    """
+    worst: dict[str, Finding] = {}
+    for found in findings:
+        known = worst.get(found.fault)
+        if known is None or severity(found) < severity(known):
+            worst[found.fault] = found
+    return sorted(worst.values(), key=lambda f: (f.severity == "info", ORDER[f.fault]))
+
+
+def severity(found: Finding) -> int:
+    """0 for an error, 1 for a warning, 2 for advice."""
+    return SEVERITIES.index(found.severity)
+
+
+def question_of(fault: str) -> str:
+    """The question of the tree that this fault answers with no."""
+    return next(question for question, level in TREE if fault in level)
+
+
+def split(findings: Sequence[Finding]) -> tuple[Finding | None, list[Finding]]:
+    """The primary finding, or None where there is only advice; and the rest, in order."""
+    ranked = rank(findings)
+    if ranked and ranked[0].severity != "info":
+        return ranked[0], ranked[1:]
+    return None, ranked
