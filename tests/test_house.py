@@ -40,7 +40,7 @@ MAY_IMPORT = {
     "__init__": set(),
 }
 # Used where it happens to be, and never asked for.
-OPTIONAL: dict[str, set[str]] = {}
+OPTIONAL = {"cookbook": {"tensorboard"}}  # cookbook doctor reads its logs
 WINGS = {"data", "maths", "models", "training", "finetuning", "evaluation", "scaling", "doctor"}
 HEAVY = {"transformers", "datasets", "peft", "sklearn", "pandas", "matplotlib"}
 # A subclass needs its base at the top of the file; the wing's face loads it only when used.

@@ -21,7 +21,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "deduplication": ["exact_duplicates", "fingerprint", "near_duplicates"],
         "errors": ["DataError"],
         "ledger": ["Ledger"],
-        "sources": ["load"],
+        "sources": ["load", "load_apart"],
         "splits": ["assign", "check_disjoint", "split"],
         "tokenization": ["encode", "pack", "train_tokenizer"],
     },

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cookbook.data import embedded, readers, splits
 from cookbook.data.errors import DataError
-from cookbook.data.sources import load
+from cookbook.data.sources import load, load_apart
 
 REVIEWS = "review,stars\n" + "".join(f"review no {i},{1 + i % 5}\n" for i in range(50))
 
@@ -200,6 +200,20 @@ def test_a_bare_name_is_looked_for_in_the_users_folder_first(tmp_path, monkeypat
     assert load("digits")["train"][0]["text"].startswith("review")
     assert load("mine.csv")["train"][0]["text"].startswith("mine")
     assert load("./mine.csv")["train"][0]["text"].startswith("review")
+
+
+def test_files_that_somebody_has_split_stay_as_they_are(capsys):
+    write("train.csv", "review,stars\ngood,5\nbad,1\n")
+    write("held_out.csv", "review,stars\ngood,5\nso so,3\nbad,1\n")
+    parts = load_apart({"train": "train.csv", "test": "held_out.csv"}, text_column="review")
+    assert {name: part["text"][:] for name, part in parts.items()} == {
+        "train": ["good", "bad"], "test": ["good", "so so", "bad"]
+    }  # fmt: skip
+    names = parts["test"].features["label"].names
+    assert [names[i] for i in parts["test"]["label"]] == ["5", "3", "1"]
+    assert parts["train"].features == parts["test"].features
+    with pytest.raises(DataError, match="there is no file or folder gone.csv"):
+        load_apart({"train": "gone.csv"})
 
 
 def test_a_large_file_stays_on_disk(monkeypatch, tmp_path):
