@@ -33,12 +33,16 @@ class LogError(ValueError):
 
 @dataclass(frozen=True)
 class RunLog:
-    """`entries` are dicts of floats, each with `step`; `planned` is the number of steps or None."""
+    """`entries` are dicts of floats, each with `step`; `planned` is the number of steps or None.
+
+    `best` names the checkpoint that counted as best, `best_value` is its metric.
+    """
 
     source: str
     entries: list[dict[str, float]]
     planned: int | None = None
     best: str = ""
+    best_value: float | None = None
 
     def line(self, name: str) -> list[tuple[float, float]]:
         """(step, value) of all entries that hold `name`.
@@ -108,7 +112,8 @@ def _trainer_state(path: Path) -> RunLog:
                        "another file") from error  # fmt: skip
     entries = [_numbers(entry) for entry in history if "train_runtime" not in entry]
     best = Path(state.get("best_model_checkpoint") or "").name
-    return RunLog(path.name, _ordered(entries), state.get("max_steps") or None, best)
+    planned = state.get("max_steps") or None
+    return RunLog(path.name, _ordered(entries), planned, best, state.get("best_metric"))
 
 
 def _table(path: Path) -> RunLog:
