@@ -35,6 +35,7 @@ class Job:
     precision: str
     random_weights: bool
     output_dir: str
+    callbacks: tuple = ()
 
 
 class Trained(NamedTuple):
@@ -79,8 +80,9 @@ def train(job: Job, model: torch.nn.Module) -> Trained:
         use_cpu=not torch.cuda.is_available(), dataloader_pin_memory=False,
     )  # fmt: skip
     trainer = Trainer(
-        model, args, train_dataset=job.rows["train"], data_collator=collator(job.tokenizer)
-    )
+        model, args, train_dataset=job.rows["train"], data_collator=collator(job.tokenizer),
+        callbacks=list(job.callbacks),
+    )  # fmt: skip
     best = _keep_best(job, model)
     trainer.add_callback(best)
     trainer.train()

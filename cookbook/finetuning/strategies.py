@@ -82,14 +82,15 @@ def fine_tune(
     random_weights: bool = False,
     name: str = "",
     output_dir: str = "build/fine-tuning",
+    callbacks: Sequence = (),
 ) -> Result:
     """Adapt `model` to the classes of `dataset` and read the test split once.
 
     Of several learning rates (default: `RATES[strategy]`) the one with the best validation accuracy
     is taken, ties to the first; of one run, the weights of the best epoch by validation accuracy.
     `max_steps` above 0 ends training there, whatever `epochs` says. `random_weights` uses the
-    architecture alone. Raises ValueError for an unknown strategy, DataError for data without
-    classes, splits or labels.
+    architecture alone. `callbacks` watch each training run, as the `Trainer` takes them. Raises
+    ValueError for an unknown strategy, DataError for data without classes, splits or labels.
     """
     if strategy not in STRATEGIES:
         raise ValueError(f"unknown strategy {strategy!r}: choose one of {', '.join(STRATEGIES)}")
@@ -100,7 +101,7 @@ def fine_tune(
     began, best = time.perf_counter(), None
     for rate in rates:
         job = Job(model, tokenizer, rows, classes, rate, seed, epochs, max_steps, batch_size,
-                  precision, random_weights, str(output_dir))  # fmt: skip
+                  precision, random_weights, str(output_dir), tuple(callbacks))  # fmt: skip
         trained = STRATEGIES[strategy](job)
         answers = trained.logits(rows["validation"])
         found = jobs.accuracy(answers, rows["validation"])

@@ -119,6 +119,19 @@ def test_the_first_of_the_best_epochs_is_kept(run, monkeypatch):
     assert same(weights(result.model), states[1])
 
 
+def test_a_callback_sees_every_step(run):
+    import transformers
+
+    class Counts(transformers.TrainerCallback):
+        steps = 0
+
+        def on_step_end(self, args, state, control, **_):
+            self.steps += 1
+
+    run("full", epochs=50, max_steps=4, callbacks=[counts := Counts()])
+    assert counts.steps == 4
+
+
 def test_max_steps_ends_training(run):
     assert run("full", epochs=50, max_steps=4).history[-1][0] <= 4
 
