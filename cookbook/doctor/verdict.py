@@ -18,9 +18,9 @@ TREE: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("does the model answer what it is asked?",
      ("M9", "M10", "L1", "L2", "M3", "T6", "M1", "K1")),
     ("does a gradient arrive, and is it the right one?",
-     ("M8", "M5", "M2", "O6", "L3", "L4", "O5")),
+     ("M5", "M8", "M2", "M6", "O6", "L3", "L4", "O5")),
     ("does it move the weights?",
-     ("O4", "O2", "O10", "M6", "P3", "P4", "P2", "O7", "O9")),
+     ("O4", "O2", "O10", "P3", "P4", "P2", "O7", "O9")),
     ("do the devices agree?",
      ("X1", "X2", "X3", "K2")),
     ("can one batch be fitted, and the data?",
@@ -30,19 +30,37 @@ TREE: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("is it fast enough?", ("H2", "H1", "H3", "O8")),
 )  # fmt: skip
 ORDER = {fault: place for place, fault in enumerate(f for _, level in TREE for f in level)}
+# Contradicted invariants come before statistical signs, but not these: they spoil the measurement,
+# not the training, so a run that does not learn has another cause.
+AFTERWARDS = {fault for question, level in TREE[-2:] for fault in level}
+# Signs that are only statistical and still the cause of a contradiction.
+EXPLAINS = {
+    "O1": ("P1", "P2"), "O3": ("P1", "P2", "O1"), "T4": ("T1",), "D5": ("X3",),
+}  # fmt: skip
 
 
 def rank(findings: Sequence[Finding]) -> list[Finding]:
-    """Findings with the cause first: errors and warnings by the tree, advice after them.
+    """Findings with the cause first: errors by the tree, then warnings, then advice.
 
-    One finding a fault is kept, the most severe.
+    One finding a fault is kept, the most severe. What a present finding explains stands behind it.
     """
     worst: dict[str, Finding] = {}
     for found in findings:
         known = worst.get(found.fault)
         if known is None or severity(found) < severity(known):
             worst[found.fault] = found
-    return sorted(worst.values(), key=lambda f: (f.severity == "info", ORDER[f.fault]))
+    ranked = sorted(worst.values(), key=_place)
+    for cause in [f for f in ranked if f.fault in EXPLAINS and f.severity != "info"]:
+        places = [ranked.index(f) for f in ranked if f.fault in EXPLAINS[cause.fault]]
+        if places and min(places) < ranked.index(cause):
+            ranked.remove(cause)
+            ranked.insert(min(places), cause)
+    return ranked
+
+
+def _place(found: Finding) -> tuple[bool, bool, int]:
+    sign = found.severity == "warn" or found.fault in AFTERWARDS
+    return found.severity == "info", sign, ORDER[found.fault]
 
 
 def severity(found: Finding) -> int:

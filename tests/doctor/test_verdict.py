@@ -21,6 +21,28 @@ def test_the_tree_of_the_specification_in_its_order():
     assert verdict.question_of("M8").startswith("does a gradient arrive")
 
 
+def test_a_contradiction_comes_before_a_sign_wherever_it_stands():
+    assert verdict.split([found("D7", "warn"), found("M8")])[0].fault == "M8"
+    assert verdict.split([found("T5", "warn"), found("R1", "warn")])[0].fault == "T5"
+
+
+def test_but_a_sign_that_explains_it_comes_first():
+    """The rate was too high; that the loss then became NaN is what it looks like."""
+    primary, rest = verdict.split([found("P1"), found("O1", "warn")])
+    assert primary.fault == "O1" and [f.fault for f in rest] == ["P1"]
+    early = [found("P1"), found("O1", "warn"), found("O3", "warn"), found("O8", "info")]
+    assert [f.fault for f in verdict.rank(early)] == ["O3", "O1", "P1", "O8"]
+
+
+def test_what_spoils_only_the_measurement_is_not_why_a_run_diverges():
+    assert verdict.split([found("E1"), found("O1", "warn")])[0].fault == "O1"
+    assert verdict.split([found("E1"), found("R1", "warn")])[0].fault == "E1"
+
+
+def test_an_adapter_that_the_optimizer_lacks_is_called_an_adapter_that_does_not_act():
+    assert verdict.split([found("O6"), found("M6")])[0].fault == "M6"
+
+
 def test_advice_is_never_the_verdict():
     primary, rest = verdict.split([found("O8", "info"), found("R1", "warn")])
     assert primary.fault == "R1" and [f.fault for f in rest] == ["O8"]
