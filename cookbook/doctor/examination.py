@@ -7,6 +7,7 @@ an exception. Chapters 00 to 16 end their pitfalls in it, chapter 13 is about it
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -21,8 +22,8 @@ from cookbook.doctor.subject import Subject
 
 # A check takes a Subject and yields Findings. Each of these files lists its own in CHECKS: a tuple
 # of functions. Those of the PROBES run the model; everything is put back after each of them.
-READERS = ("label_checks", "row_checks", "collation_checks", "text_checks", "model_checks",
-           "optimizer_checks", "argument_checks")  # fmt: skip
+READERS = ("label_checks", "row_checks", "collation_checks", "text_checks", "checkpoint_checks",
+           "model_checks", "optimizer_checks", "argument_checks")  # fmt: skip
 PROBES = ("forward_probes", "packing_probes", "loss_probes", "gradient_probes", "metric_probes",
           "learning_probes")  # fmt: skip
 
@@ -74,15 +75,17 @@ def run(
 ) -> Report:
     """Run the checks of these files on a subject and report; everything is put back."""
     findings, checked, reasons = [], [], {}
+    unready = _unready(subject.model)
     held = (subject.train_dataset, subject.eval_dataset, subject.train.collator, subject.loss_fn)
     with preserve.everything(
         subject.model, subject.optimizer, subject.lr_scheduler, held
     ) as before:
         for probing, files in ((False, readers), (True, probes)):
-            if probing and subject.model is None:
+            if probing and unready:
+                reasons["probes"] = unready
                 continue
             for name, check in _checks(files):
-                with torch.random.fork_rng(devices=[]):
+                with torch.random.fork_rng(devices=[]), _uncompiled(subject.model):
                     found, reason = attempt(check, subject)
                 if probing:
                     before.restore()
@@ -102,6 +105,27 @@ def attempt(check: Check, subject: Any) -> tuple[list[Finding], str]:
         return [], str(reason) or "does not apply"
     except Exception as error:  # odd models are the reader's right: say it, go on
         return [], f"failed with {type(error).__name__}: {' '.join(str(error).split())[:120]}"
+
+
+def _unready(model: nn.Module | None) -> str:
+    """Why a model cannot be run; "" where it can."""
+    if model is None:
+        return "does not apply"
+    parameters = list(model.parameters())
+    if any(isinstance(p, nn.parameter.UninitializedTensorMixin) for p in parameters):
+        return "lazy parameters get their shape in the first forward pass: run one before"
+    return "parameters on the meta device hold no values" if any(
+        p.is_meta for p in parameters) else ""  # fmt: skip
+
+
+def _uncompiled(model: nn.Module | None) -> contextlib.AbstractContextManager:
+    """Within, a compiled model runs as written: each shape of a probe would compile anew."""
+    modules = () if model is None else model.modules()
+    compiled = any(
+        "_orig_mod" in m._modules or getattr(m, "_compiled_call_impl", None) for m in modules
+    )
+    # Only then: the stance imports all of dynamo.
+    return torch.compiler.set_stance("force_eager") if compiled else contextlib.nullcontext()
 
 
 def _checks(files: Iterable[str]) -> Iterator[tuple[str, Check]]:

@@ -26,13 +26,14 @@ class Snapshot:
         self.modules = list(model.modules()) if model is not None else []
         self.flags = [module.training for module in self.modules]
         tensors = [*model.parameters(), *model.buffers()] if model is not None else []
-        self.tensors = [(tensor, tensor.detach().clone()) for tensor in tensors]
+        lazy = nn.parameter.UninitializedTensorMixin
+        kept = [tensor for tensor in tensors if not isinstance(tensor, lazy)]
+        self.tensors = [(tensor, tensor.detach().clone()) for tensor in kept]
         parameters = list(model.parameters()) if model is not None else []
         self.needs = [(p, p.requires_grad) for p in parameters]
         self.grads = [(p, p.grad, None if p.grad is None else p.grad.clone()) for p in parameters]
-        self.optimizer, self.scheduler = unwrap(optimizer), unwrap(scheduler)
-        self.optimizer_state = _optimizer_state(self.optimizer)
-        self.scheduler_state = _attributes(self.scheduler)
+        self.optimizers = [(o, _optimizer_state(o)) for o in several(optimizer)]
+        self.schedulers = [(s, _attributes(s)) for s in several(scheduler)]
         self.sources = [(source, _read(source)) for o in others for source in random_sources(o)]
         self.random = random_state()
 
@@ -47,9 +48,10 @@ class Snapshot:
             parameter.grad = grad if grad is None else grad.copy_(saved)
         for module, flag in zip(self.modules, self.flags, strict=True):
             module.training = flag
-        _restore_optimizer(self.optimizer, self.optimizer_state)
-        if self.scheduler is not None:
-            self.scheduler.__dict__.update(copy.deepcopy(self.scheduler_state))
+        for optimizer, state in self.optimizers:
+            _restore_optimizer(optimizer, state)
+        for scheduler, attributes in self.schedulers:
+            scheduler.__dict__.update(copy.deepcopy(attributes))
         for source, state in self.sources:
             _write(source, state)
         restore_random(self.random)
@@ -72,6 +74,13 @@ def unwrap(wrapped: Any) -> Any:
         if type(wrapped).__module__.startswith("accelerate") and hasattr(wrapped, name):
             return getattr(wrapped, name)
     return wrapped
+
+
+def several(given: Any) -> list[Any]:
+    """The optimizers (or schedules) of a run, unwrapped: none, one, or those of a list."""
+    if given is None:
+        return []
+    return [unwrap(one) for one in (given if isinstance(given, list | tuple) else [given])]
 
 
 def random_state() -> dict[str, Any]:

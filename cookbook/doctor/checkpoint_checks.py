@@ -1,0 +1,208 @@
+"""M1, and what a checkpoint tells of a model: which weights came from the file that it names.
+
+Two witnesses are heard: the marks that `from_pretrained` leaves on what it loaded, and the
+safetensors file itself, compared weight by weight. Without a file, the weights are compared with a
+freshly drawn twin. A model that names no checkpoint is from scratch, and nothing is said.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from cookbook.doctor import kinds
+from cookbook.doctor.examination import Skip
+from cookbook.doctor.findings import Finding
+from cookbook.doctor.subject import Subject
+
+# What a new task rightly adds to a checkpoint: heads, the pooler, adapters, cross-attention.
+ADDED = re.compile(
+    r"pooler|classif|^score|\.score\.|qa_outputs|(^|\.)head\b|lm_head|^cls\.|\.cls\.|decoder_bias|"
+    r"lora_|adapter|prompt|modules_to_save|cross_?att|encoder_attn|EncDecAttention|"
+    r"projection_head|vocab_transform|vocab_projector|vocab_layer_norm|pre_classifier"
+)
+COMPARED = 48  # weights that are compared at most, spread over the depth
+SMALL = 256  # elements under which a weight's statistics say nothing
+LANGUAGE = ("masked-lm", "causal-lm", "seq2seq")
+
+
+def check_backbone_is_loaded(subject: Subject) -> Iterable[Finding]:
+    """M1: a checkpoint is named, and the backbone's weights are not the checkpoint's."""
+    model = kinds.base_of(subject.model) if subject.model is not None else None
+    name = checkpoint_name(model)
+    if not name:
+        raise Skip("does not apply")
+    weights = backbone(model)
+    if not weights:
+        raise Skip("does not apply")
+    states = origins(model, name, weights)
+    if states is None:
+        states = {key: "new" if fresh else "same" for key, fresh in against_twin(model, weights)}
+    if not states:
+        raise Skip("no weight of the backbone could be compared with the checkpoint")
+    new = [key for key, state in states.items() if state != "same"]
+    yield from _judged(subject, model, name, states, new)
+
+
+def _judged(subject: Subject, model: nn.Module, name: str, states: dict, new: list):
+    share, lost = len(new) / len(states), [k for k in new if states[k] == "new"]
+    measured = {"new": len(new), "compared": len(states)}
+    if share >= 0.9:
+        # A language model that is built from a checkpoint's configuration may mean to start anew.
+        scratch = not was_loaded(model) and subject.kind in (*LANGUAGE, "other")
+        told = (
+            f"{len(new)} of {len(states)} weight matrices of the backbone are not those of "
+            f"{_short(name)}, which the model names, but newly drawn (bound: 90 %)"
+        )
+        yield Finding("M1", "info" if scratch else "error", told, measured=measured)
+    elif was_loaded(model) and len(lost) >= max(2, 0.1 * len(states)):
+        told = (
+            f"{len(lost)} of {len(states)} weight matrices of the backbone are missing in "
+            f"{_short(name)} and newly drawn, the first is {lost[0]} (bound: 10 %)"
+        )
+        yield Finding("M1", "warn", told, measured=measured)
+
+
+def checkpoint_name(model: Any) -> str:
+    """The checkpoint that a transformers model names: a folder or a hub id; else ""."""
+    config = getattr(model, "config", None)
+    name = getattr(config, "_name_or_path", "") or getattr(model, "name_or_path", "")
+    return name if isinstance(name, str) and isinstance(model, nn.Module) else ""
+
+
+def was_loaded(model: nn.Module) -> bool:
+    """Whether `from_pretrained` made this model, as the marks that it leaves say."""
+    if "_weight_conversions" in model.__dict__:
+        return True
+    return any(getattr(p, "_is_hf_initialized", False) for p in model.parameters())
+
+
+def backbone(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Name → weight, of all matrices that any task on this checkpoint would share; at most 48."""
+    prefix = getattr(model, "base_model_prefix", "")
+    inside = f"{prefix}." if prefix and hasattr(model, prefix) else ""
+    found = {
+        name: p
+        for name, p in model.named_parameters()
+        if p.dim() >= 2 and p.is_floating_point() and not p.is_meta and p.numel() >= SMALL
+        and name.startswith(inside) and not ADDED.search(name.removeprefix(inside))
+    }  # fmt: skip
+    step = max(1, math.ceil(len(found) / COMPARED))
+    return dict(list(found.items())[::step])
+
+
+def origins(model: nn.Module, name: str, weights: dict[str, torch.Tensor]) -> dict | None:
+    """Name → "same" as in the file, "other" than in the file, or "new"; None without a file."""
+    files = weight_files(name)
+    if files is None:
+        return None
+    found = {}
+    for key, weight in weights.items():
+        marked = getattr(weight, "_is_hf_initialized", False)
+        stored = read(files, model, key)
+        if stored is None:
+            # Renamed in loading, as some architectures are; or indeed not loaded.
+            found[key] = "same" if marked or not looks_drawn(weight) else "new"
+        elif stored.shape == weight.shape:
+            found[key] = "same" if _cosine(weight, stored) > 0.2 else "other"
+    return found
+
+
+def weight_files(name: str) -> dict[str, Path] | None:
+    """Stored key → the safetensors file that holds it; None where no file can be found."""
+    folder = Path(name)
+    single, index = _file(folder, "model.safetensors"), None
+    if single is None:
+        index = _file(folder, "model.safetensors.index.json")
+    if single is None and index is None:
+        return None
+    if index is not None:
+        places = json.loads(index.read_text())["weight_map"]
+        return {key: index.parent / file for key, file in places.items()}
+    from safetensors import safe_open
+
+    with safe_open(single, "pt") as opened:
+        return dict.fromkeys(opened.keys(), single)
+
+
+def _file(folder: Path, name: str) -> Path | None:
+    if (folder / name).is_file():
+        return folder / name
+    if folder.is_absolute() or folder.exists() or len(folder.parts) > 2:
+        return None
+    from huggingface_hub import try_to_load_from_cache  # looks on the disk only
+
+    found = try_to_load_from_cache(str(folder), name)
+    return Path(found) if isinstance(found, str) else None
+
+
+def stored_key(files: Iterable[str], model: nn.Module, key: str) -> str | None:
+    """The key under which `from_pretrained` would look for a parameter, where the file has it."""
+    prefix = getattr(model, "base_model_prefix", "") or "model"
+    key = key.replace(".base_layer.", ".").removeprefix("base_model.model.")
+    tries = (key, key.removeprefix(f"{prefix}."), f"{prefix}.{key}")
+    return next((name for name in tries if name in files), None)
+
+
+def read(files: dict[str, Path], model: nn.Module, key: str) -> torch.Tensor | None:
+    """The stored tensor of a parameter, or None."""
+    name = stored_key(files, model, key)
+    if name is None or not files[name].is_file():
+        return None
+    from safetensors import safe_open
+
+    with safe_open(files[name], "pt") as opened:
+        return opened.get_tensor(name)
+
+
+def _cosine(one: torch.Tensor, other: torch.Tensor) -> float:
+    one, other = one.detach().float().cpu().flatten(), other.float().flatten()
+    return float(torch.nn.functional.cosine_similarity(one, other, dim=0))
+
+
+def looks_drawn(weight: torch.Tensor, deviation: float | None = None) -> bool:
+    """Whether a matrix looks freshly drawn: mean 0, the kurtosis of a (cut) normal or uniform.
+
+    With `deviation`, its standard deviation must also be that, within 2 % or the sampling error.
+    """
+    values = weight.detach().float().flatten()
+    count, spread = values.numel(), float(values.std())
+    if not spread > 0:
+        return False
+    unit = (values - values.mean()) / spread
+    excess = float(unit.pow(4).mean()) - 3
+    centred = abs(float(values.mean())) < 4 * spread / math.sqrt(count)
+    slack = max(0.1, 4 * math.sqrt(24 / count))
+    normal, uniform = abs(excess) < slack, abs(excess + 1.2) < slack
+    bound = max(0.02, 3 / math.sqrt(2 * count))
+    near = deviation is None or abs(spread / deviation - 1) <= bound
+    return centred and near and (normal or uniform)
+
+
+def against_twin(model: nn.Module, weights: dict[str, torch.Tensor]):
+    """(name, whether it looks like that of a newly made model) of each weight, without a file."""
+    name = checkpoint_name(model)
+    if Path(name).is_absolute() and not Path(name).exists():
+        return  # a folder that is gone: nothing can be said
+    if sum(p.numel() for p in model.parameters()) > 2e8:
+        return
+    drawn = dict(type(model)(copy.deepcopy(model.config)).named_parameters())
+    for key, weight in weights.items():
+        twin = drawn.get(key.replace(".base_layer.", "."))
+        if twin is not None and twin.shape == weight.shape:
+            yield key, looks_drawn(weight, float(twin.detach().float().std()))
+
+
+def _short(name: str) -> str:
+    return Path(name).name or name
+
+
+CHECKS = (check_backbone_is_loaded,)

@@ -1,0 +1,144 @@
+"""M1: a backbone that is not the checkpoint's is found; what a new task adds is not."""
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+from cookbook.doctor import checkpoint_checks
+from cookbook.doctor.examination import Skip, attempt
+from cookbook.doctor.subject import Subject
+
+CHECK = checkpoint_checks.check_backbone_is_loaded
+
+
+def found(model, **given):
+    return attempt(CHECK, Subject(model, **given))[0]
+
+
+def trained(model):
+    """As after training: every weight away from how it was drawn."""
+    with torch.no_grad():
+        for number, parameter in enumerate(model.parameters()):
+            torch.manual_seed(number)
+            parameter.mul_(1 + 0.8 * torch.randn_like(parameter).abs())
+    return model
+
+
+@pytest.fixture
+def folder(tiny_bert, tmp_path):
+    trained(tiny_bert()).save_pretrained(tmp_path / "checkpoint")
+    return tmp_path / "checkpoint"
+
+
+def test_a_classifier_on_a_loaded_backbone_is_healthy(folder):
+    model = transformers.BertForSequenceClassification.from_pretrained(folder)
+    assert found(model) == []
+
+
+def test_a_classifier_made_from_the_configuration_alone_is_found(folder):
+    config = transformers.AutoConfig.from_pretrained(folder)
+    model = transformers.AutoModelForSequenceClassification.from_config(config)
+    (one,) = found(model)
+    assert (one.fault, one.severity) == ("M1", "error")
+    assert one.measured["new"] == one.measured["compared"] > 8
+
+
+def test_a_language_model_made_from_a_configuration_is_only_remarked_on(folder):
+    config = transformers.AutoConfig.from_pretrained(folder)
+    (one,) = found(transformers.AutoModelForMaskedLM.from_config(config))
+    assert one.severity == "info"
+
+
+@pytest.mark.parametrize("head", ["BertForSequenceClassification", "BertForMaskedLM"])
+def test_a_file_with_another_prefix_is_found(folder, head):
+    stored = load_file(folder / "model.safetensors")
+    save_file(
+        {f"encoder_model.{k}": v for k, v in stored.items()},
+        folder / "model.safetensors",
+        metadata={"format": "pt"},
+    )
+    (one,) = found(getattr(transformers, head).from_pretrained(folder))
+    assert (one.fault, one.severity) == ("M1", "error")
+
+
+def test_layers_that_the_file_lacks_are_found(folder):
+    path = folder / "model.safetensors"
+    kept = {k: v for k, v in load_file(path).items() if ".layer.1." not in k}
+    save_file(kept, path, metadata={"format": "pt"})
+    (one,) = found(transformers.BertForSequenceClassification.from_pretrained(folder))
+    assert (one.fault, one.severity) == ("M1", "warn")
+    assert ".layer.1." in one.evidence
+
+
+def test_weights_drawn_anew_after_loading_are_found(folder):
+    model = transformers.BertForSequenceClassification.from_pretrained(folder)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear | torch.nn.Embedding):
+            module.reset_parameters()
+    assert [one.severity for one in found(model)] == ["error"]
+
+
+def test_a_top_layer_drawn_anew_on_purpose_is_healthy(folder):
+    model = transformers.BertForSequenceClassification.from_pretrained(folder)
+    for module in model.bert.encoder.layer[-1].modules():
+        if isinstance(module, torch.nn.Linear):
+            module.reset_parameters()
+    assert found(model) == []
+
+
+def test_a_checkpoint_that_was_never_trained_is_itself(tiny_bert, tmp_path):
+    tiny_bert().save_pretrained(tmp_path)
+    assert found(transformers.BertForTokenClassification.from_pretrained(tmp_path)) == []
+
+
+def test_a_fine_tuned_model_with_more_words_is_healthy(folder):
+    model = transformers.BertForSequenceClassification.from_pretrained(folder)
+    model.resize_token_embeddings(model.config.vocab_size + 3)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.2 * parameter.std() * torch.randn_like(parameter))
+    assert found(model) == []
+
+
+FAMILIES = [
+    ("GPT2ForSequenceClassification",
+     lambda: transformers.GPT2Config(n_embd=32, n_layer=2, n_head=2, vocab_size=300)),
+    ("ViTForImageClassification",
+     lambda: transformers.ViTConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+                                    intermediate_size=64, image_size=16, patch_size=4)),
+    ("T5ForSequenceClassification",
+     lambda: transformers.T5Config(d_model=32, d_kv=16, d_ff=64, num_layers=2, num_heads=2,
+                                   vocab_size=300, feed_forward_proj="relu")),
+    ("LlamaForSequenceClassification",
+     lambda: transformers.LlamaConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+                                      intermediate_size=64, vocab_size=300)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("head", "config"), FAMILIES, ids=[head for head, _ in FAMILIES])
+def test_families(head, config, tmp_path):
+    kind = getattr(transformers, head)
+    assert attempt(CHECK, Subject(kind(config())))[1] == "does not apply"  # from scratch, no name
+    trained(kind(config())).save_pretrained(tmp_path)
+    assert found(kind.from_pretrained(tmp_path)) == []
+    new = kind(transformers.AutoConfig.from_pretrained(tmp_path))
+    assert [one.fault for one in found(new)] == ["M1"]
+    # Without a file at hand the twin tells the same.
+    new.config._name_or_path = "someone/model"
+    assert [one.fault for one in found(new)] == ["M1"]
+    trained(new)
+    assert found(new) == []
+
+
+def test_peft_keeps_the_backbone_it_wraps(folder):
+    import peft
+
+    model = transformers.BertForSequenceClassification.from_pretrained(folder)
+    lora = peft.LoraConfig(task_type="SEQ_CLS", target_modules=["query"])
+    assert found(peft.get_peft_model(model, lora)) == []
+
+
+def test_a_module_without_a_name_does_not_apply():
+    with pytest.raises(Skip, match="does not apply"):
+        list(CHECK(Subject(torch.nn.Linear(2, 2))))
