@@ -2,7 +2,7 @@
 
 Does: opens axes with the style on, finishes them, writes names beside lines, bars and levels
 instead of into legends. Does not: know what is drawn; `plots` does. Imports no wing.
-Used by `plots` alone.
+Used by `plots` and `heatmaps`.
 """
 
 from __future__ import annotations

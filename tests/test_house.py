@@ -26,8 +26,9 @@ MAY_IMPORT = {
     "evaluation": set(),
     "session": set(),
     "shipped": set(),
-    "canvas": set(),  # the axes and colours that plots draws on
+    "canvas": set(),  # the axes and colours that plots and heatmaps draw on
     "plots": {"canvas"},
+    "heatmaps": {"canvas"},
     "doctor": set(),
     "data": GROUND | {"plots"},
     "models": GROUND | {"plots"},
