@@ -25,7 +25,7 @@ from cookbook.doctor.subject import Subject
 READERS = ("label_checks", "row_checks", "collation_checks", "text_checks", "checkpoint_checks",
            "model_checks", "optimizer_checks", "argument_checks")  # fmt: skip
 PROBES = ("forward_probes", "packing_probes", "loss_probes", "gradient_probes", "metric_probes",
-          "learning_probes")  # fmt: skip
+          "contrastive", "learning_probes")  # fmt: skip
 
 Check = Callable[[Subject], Iterable[Finding]]
 

@@ -1,0 +1,81 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from cookbook.doctor import contrastive, examination
+from cookbook.doctor.contrastive import collapse
+from cookbook.doctor.subject import Subject
+
+
+def one_way(rows=16, cosine=0.99):
+    """Unit rows with about this mean cosine: one shared direction and one of their own each."""
+    own = torch.eye(rows) * math.sqrt(1 - cosine)
+    return torch.cat([torch.full((rows, 1), math.sqrt(cosine)), own], dim=1)
+
+
+@pytest.mark.parametrize("cosine", [0.0, 0.3, 0.9, 0.99])
+def test_the_mean_cosine_is_that_of_the_rows(cosine):
+    assert contrastive.mean_cosine(one_way(cosine=cosine)) == pytest.approx(cosine, abs=1e-5)
+
+
+def test_a_collapse_needs_both_signs_and_a_run_that_has_begun():
+    chance = math.log(16)
+    found = collapse(one_way(), chance, 16, steps=100)
+    assert (found.fault, found.severity) == ("C1", "error")
+    assert collapse(one_way(), chance, 16, steps=3) is None  # every run starts near chance
+    assert collapse(one_way(), chance, 16) is None
+    assert collapse(one_way(cosine=0.9), chance, 16, steps=100) is None  # an anisotropic BERT
+    assert collapse(one_way(), 0.7 * chance, 16, steps=100) is None  # it learns all the same
+    assert collapse(one_way(), float("nan"), 16, steps=100) is None
+
+
+def test_a_temperature_that_leaves_nothing_to_learn_is_named_at_once():
+    assert collapse(one_way(), math.log(16), 16, scale=0.01).fault == "C1"
+    assert collapse(one_way(), math.log(16), 16, scale=20.0) is None
+
+
+class Towers(nn.Module):
+    """Two towers over pairs; `spread` is how much an embedding owes to its row."""
+
+    def __init__(self, spread, temperature=0.05):
+        super().__init__()
+        torch.manual_seed(0)
+        self.left, self.spread, self.temperature = nn.Linear(8, 8), spread, temperature
+
+    def forward(self, left, right):
+        def embed(x):
+            return nn.functional.normalize(1 + self.spread * self.left(x), dim=1)
+
+        a, b = embed(left), embed(right)
+        scores = a @ b.T / self.temperature
+        loss = nn.functional.cross_entropy(scores, torch.arange(len(a)))
+        return {"loss": loss, "text_embeds": a, "image_embeds": b, "logits": scores}
+
+
+def examined(model, steps):
+    rows = [{"left": (x := torch.randn(8)), "right": x} for _ in range(64)]
+    optimizer = torch.optim.Adam(model.parameters())
+    if steps:
+        sum(p.sum() for p in model.parameters()).mul(0).backward()
+        optimizer.step()
+        for state in optimizer.state.values():
+            state["step"].fill_(steps)
+    subject = Subject(model, train_dataset=rows, optimizer=optimizer)
+    return examination.attempt(contrastive.check_collapse, subject)
+
+
+def test_the_probe_finds_a_collapsed_run_and_leaves_the_others_alone():
+    found, why = examined(Towers(1e-4), steps=200)
+    assert [f.fault for f in found] == ["C1"] and not why
+    assert examined(Towers(1e-4), steps=0) == ([], "")
+    assert examined(Towers(1.0), steps=200) == ([], "")
+    assert examined(Towers(1e-4, temperature=100.0), steps=0)[0][0].fault == "C1"
+
+
+def test_an_output_without_embeddings_is_none_of_its_business(tiny_bert, tokenizer):
+    rows = [tokenizer("a tensor") | {"labels": 0} for _ in range(8)]
+    subject = Subject(tiny_bert("BertForSequenceClassification"), train_dataset=rows,
+                      processing_class=tokenizer)  # fmt: skip
+    assert examination.attempt(contrastive.check_collapse, subject) == ([], "does not apply")
