@@ -5,7 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=["attention", "attention_statistics", "blocks", "language_models", "lookup",
-                "losses", "positions", "pouring"],
+                "losses", "optimizers", "positions", "pouring"],
     submod_attrs={
         "attention": ["MultiHeadAttention", "causal_mask", "padding_mask",
                       "scaled_dot_product_attention", "softmax"],
