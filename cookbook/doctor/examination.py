@@ -24,8 +24,8 @@ from cookbook.doctor.subject import Subject
 # of functions. Those of the PROBES run the model; everything is put back after each of them.
 READERS = ("label_checks", "row_checks", "collation_checks", "text_checks", "checkpoint_checks",
            "model_checks", "adapter_checks", "optimizer_checks", "argument_checks")  # fmt: skip
-PROBES = ("forward_probes", "packing_probes", "loss_probes", "gradient_probes", "metric_probes",
-          "contrastive", "learning_probes")  # fmt: skip
+PROBES = ("forward_probes", "packing_probes", "loss_probes", "gradient_probes",
+          "accumulation_probes", "metric_probes", "contrastive", "learning_probes")  # fmt: skip
 
 Check = Callable[[Subject], Iterable[Finding]]
 
