@@ -20,6 +20,7 @@ from cookbook.doctor import kinds
 
 ROWS = 2000  # raw rows that are read at most
 DEFAULT_BATCH = 8
+TOKEN_ROWS, SHORT = 256, 1024  # rows of tokens that are collated at most, and how long they may be
 
 
 class Sample:
@@ -95,11 +96,29 @@ class Sample:
                 break
         return found
 
-    def _places(self, count: int, size: int) -> list[list[int]]:
+    @functools.cached_property
+    def many(self) -> list[tuple[list[Any], Any]]:
+        """(raw rows, their batch) for shares over tokens: up to `TOKEN_ROWS` rows of token ids.
+
+        Rows that are not short lists of ids (images, features) cost more: as many as `batches`.
+        """
+        rows, size, found = self.rows, self.batch_size, []
+        wanted = max(self.wanted, -(-TOKEN_ROWS // size)) if _short(rows) else self.wanted
+        for places in self._places(len(rows), size, wanted):
+            taken = [rows[i] for i in places]
+            try:
+                found.append((taken, self.collate(taken)))
+            except Exception as error:
+                self.problem = self.problem or f"collating a batch raised {_told(error)}"
+                break
+        return found
+
+    def _places(self, count: int, size: int, wanted: int = 0) -> list[list[int]]:
         order = list(range(count))
         if not (self.in_order or self.iterable or self.sequential):
             random.Random(1).shuffle(order)
-        parts = [order[i : i + size] for i in range(0, count, size)][: self.wanted]
+        parts = [order[i : i + size] for i in range(0, count, size)]
+        parts = parts[: wanted or self.wanted]
         return [part for part in parts if len(part) == size] or parts
 
     def collate(self, rows: list[Any]) -> Any:
@@ -128,6 +147,11 @@ class Sample:
             pads = hasattr(self.processing_class, "pad")
             return DataCollatorWithPadding(self.processing_class) if pads else default_data_collator
         return torch.utils.data.default_collate
+
+
+def _short(rows: list[Any]) -> bool:
+    ids = rows[0].get("input_ids") if rows and isinstance(rows[0], Mapping) else None
+    return hasattr(ids, "__len__") and len(ids) <= SHORT
 
 
 def _take(dataset: Any, count: int) -> list[Any]:

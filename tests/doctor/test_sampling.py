@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
-from cookbook.doctor.sampling import ROWS, Sample, batch_size, first_rows, to_device
+from cookbook.doctor.sampling import ROWS, TOKEN_ROWS, Sample, batch_size, first_rows, to_device
 
 WITHOUT = {"collator": None, "processing_class": None, "model": None}
 
@@ -24,6 +24,16 @@ def test_batches_of_training_are_drawn_and_those_of_evaluation_are_in_order():
     assert [len(b[0]) for b in drawn] == [4, 4, 4]
     assert torch.cat([b[1] for b in ordered]).tolist() == list(range(12))
     assert torch.cat([b[1] for b in drawn]).tolist() != list(range(12))
+
+
+def test_shares_over_tokens_read_more_rows_and_keep_what_each_batch_was_made_of():
+    rows = [{"input_ids": [i, i], "label": i} for i in range(300)]
+    found = sample(rows).many
+    assert sum(len(taken) for taken, _ in found) == TOKEN_ROWS
+    taken, batch = found[3]
+    assert batch["input_ids"][:, 0].tolist() == [row["label"] for row in taken]
+    pairs = TensorDataset(torch.arange(400.0)[:, None], torch.arange(400))
+    assert len(sample(pairs).many) == 3  # images and features cost more
 
 
 def test_fewer_rows_than_a_batch_make_one_batch():
