@@ -251,7 +251,7 @@ def test_what_is_imported_is_also_declared(folder):
     declared = names_of(PYPROJECT["project"]["dependencies"])
     if folder != "cookbook":
         declared |= names_of(PYPROJECT["project"]["optional-dependencies"]["test"])
-    ours = {"cookbook"} | {path.stem for path in (ROOT / folder).rglob("*.py")}
+    ours = {"cookbook"} | {path.stem for path in (ROOT / folder).rglob("*")}
     sold_as = importlib.metadata.packages_distributions()
     wanted = set(imported_anywhere(folder)) - set(sys.stdlib_module_names) - ours
     missing = {name for name in wanted if not declared & names_of(sold_as.get(name, [name]))}
