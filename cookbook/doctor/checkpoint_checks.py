@@ -112,16 +112,16 @@ def origins(model: nn.Module, name: str, weights: dict[str, torch.Tensor]) -> di
             # Renamed in loading, as some architectures are; or indeed not loaded.
             found[key] = "same" if marked or not looks_drawn(weight) else "new"
         elif stored.shape == weight.shape:
-            found[key] = "same" if _cosine(weight, stored) > 0.2 else "other"
+            found[key] = "same" if cosine(weight, stored) > 0.2 else "other"
     return found
 
 
 def weight_files(name: str) -> dict[str, Path] | None:
     """Stored key → the safetensors file that holds it; None where no file can be found."""
     folder = Path(name)
-    single, index = _file(folder, "model.safetensors"), None
+    single, index = find_file(folder, "model.safetensors"), None
     if single is None:
-        index = _file(folder, "model.safetensors.index.json")
+        index = find_file(folder, "model.safetensors.index.json")
     if single is None and index is None:
         return None
     if index is not None:
@@ -133,7 +133,8 @@ def weight_files(name: str) -> dict[str, Path] | None:
         return dict.fromkeys(opened.keys(), single)
 
 
-def _file(folder: Path, name: str) -> Path | None:
+def find_file(folder: Path, name: str) -> Path | None:
+    """A checkpoint's file in its folder or, of a hub id, in the local cache; None without."""
     if (folder / name).is_file():
         return folder / name
     if folder.is_absolute() or folder.exists() or len(folder.parts) > 2:
@@ -163,7 +164,8 @@ def read(files: dict[str, Path], model: nn.Module, key: str) -> torch.Tensor | N
         return opened.get_tensor(name)
 
 
-def _cosine(one: torch.Tensor, other: torch.Tensor) -> float:
+def cosine(one: torch.Tensor, other: torch.Tensor) -> float:
+    """The cosine between two weights of one shape: near 1 when trained on, near 0 when drawn."""
     one, other = one.detach().float().cpu().flatten(), other.float().flatten()
     return float(torch.nn.functional.cosine_similarity(one, other, dim=0))
 

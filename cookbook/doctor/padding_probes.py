@@ -1,0 +1,116 @@
+"""T10: does a row's answer depend on the padding beside it?
+
+A row alone, without its padding, must score as it does in its padded batch, at its own places.
+Right padding only: with padding on the left, models with absolute positions rightly move. Models
+that have no mask by design, and those that see pads through convolution or pooling, are left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+
+from cookbook.doctor import kinds, responses, sampling
+from cookbook.doctor.examination import Skip
+from cookbook.doctor.findings import Finding
+from cookbook.doctor.model_checks import is_quantized
+from cookbook.doctor.subject import Subject
+
+# They look beyond the mask, or approximate attention in blocks whose place padding decides.
+BY_DESIGN = {"fnet", "convbert", "funnel", "canine", "perceiver", "nystromformer", "yoso", "mra",
+             "reformer", "big_bird", "bigbird_pegasus", "longformer", "led", "mamba", "mamba2",
+             "rwkv", "jamba", "ibert", "longt5", "recurrent_gemma"}  # fmt: skip
+TRIED = 3  # padded rows
+
+
+def check_padding_is_masked(subject: Subject) -> Iterable[Finding]:
+    """T10: the scores of a row alone differ from those of the row padded in its batch."""
+    batch = responses.inputs(subject, rows=8)
+    if not _applies(subject, batch):
+        raise Skip("does not apply")
+    lengths = valid_lengths(subject, batch)
+    width = batch["input_ids"].shape[1]
+    rows = [row for row, length in enumerate(lengths) if 1 < length < width][:TRIED]
+    if not rows:
+        raise Skip("no row of the batch is padded on the right")
+    with responses.quiet(subject):
+        first = responses.scores(subject, batch)
+        limit = responses.bound(subject, batch, first)
+        gaps = [_gap(subject, batch, first, row, lengths[row]) for row in rows]
+    gap = max(gaps)
+    if gap > limit:
+        told = f"a row's scores differ by {gap:.2g} between the row alone and the row padded"
+        mask = batch.get("attention_mask")
+        how = _mend(subject, mask)
+        measured = {"difference": gap, "bound": limit, "rows": len(rows)}
+        yield Finding("T10", "error", f"{told} (bound: {limit:.2g})", how, measured)
+
+
+def _mend(subject: Subject, mask: Any) -> str:
+    if mask is None:
+        return "pass attention_mask to the model"
+    return "set attention_mask to 0 on padding, and use it in every attention"
+
+
+def _applies(subject: Subject, batch: Any) -> bool:
+    if not isinstance(batch, Mapping) or is_quantized(subject.model):
+        return False
+    ids = batch.get("input_ids")
+    if not isinstance(ids, torch.Tensor) or ids.dim() != 2 or sampling.batch_size(batch) < 1:
+        return False
+    names, _ = kinds.accepts(subject.bare)
+    kind = getattr(subject.config, "model_type", "")
+    experts = any(getattr(subject.config, n, None) for n in ("num_experts", "num_local_experts"))
+    ours = "attention_mask" in names or kinds.base_of(subject.model) is not subject.bare
+    return ours and kind not in BY_DESIGN and not experts and "pixel_values" not in batch
+
+
+def valid_lengths(subject: Subject, batch: Mapping[str, Any]) -> list[int]:
+    """Tokens before the right padding of each row; 0 where a row is padded otherwise.
+
+    By the padding token where that is nothing else, for a mask may be missing or wrong; else by
+    the mask.
+    """
+    ids, mask = batch["input_ids"], batch.get("attention_mask")
+    pad = getattr(subject.tokenizer, "pad_token_id", None)
+    eos = getattr(subject.tokenizer, "eos_token_id", None)
+    if pad is not None and pad != eos:
+        real = ids != pad
+    elif isinstance(mask, torch.Tensor) and mask.shape == ids.shape:
+        real = mask.bool()
+    else:
+        return [0] * len(ids)
+    ends = [int(row.nonzero().max()) + 1 if row.any() else 0 for row in real]
+    return [end if bool(row[:end].all()) else 0 for end, row in zip(ends, real, strict=True)]
+
+
+def _gap(subject: Subject, batch: Any, first: torch.Tensor, row: int, length: int) -> float:
+    width = batch["input_ids"].shape[1]
+    alone = {key: _cut(subject, key, value, row, length, width) for key, value in batch.items()}
+    after = responses.scores(subject, alone)[0]
+    before = first[row]
+    if before.dim() == 2 and subject.kind != "seq2seq" and before.shape[0] >= width:
+        virtual = before.shape[0] - width  # places of a soft prompt come first
+        before, after = before[virtual : virtual + length], after[virtual : virtual + length]
+    elif before.dim() == 1 and len(before) == width and len(after) == length:
+        before = before[:length]  # one score for each token
+    if before.shape != after.shape:
+        raise Skip("the scores of a shorter row have another shape")
+    return responses.moved(before, after)
+
+
+def _cut(subject: Subject, key: str, value: Any, row: int, length: int, width: int) -> Any:
+    """One row of a batch's entry, without its padding; the decoder's entries keep their length."""
+    if not isinstance(value, torch.Tensor) or not value.dim():
+        return value
+    value = value[row : row + 1]
+    if key.startswith("decoder_") or value.dim() < 2 or value.shape[1] != width:
+        return value
+    value = value[:, :length]
+    square = value.dim() > 2 and value.shape[2] == width
+    return value[:, :, :length] if square else value
+
+
+CHECKS = (check_padding_is_masked,)

@@ -1,0 +1,159 @@
+"""How a model's scores answer to a change of its input: what forward probes have in common.
+
+Inputs without labels, scores in evaluation mode, the noise of two equal forward passes and the
+bound above which scores count as moved. It judges nothing; the probes do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+
+from cookbook.doctor import kinds, sampling
+from cookbook.doctor.examination import Skip
+from cookbook.doctor.subject import Subject
+
+ROWS = 4  # of a batch, in a probe
+LABELS = {*kinds.LABEL_KEYS, "end_positions", "next_sentence_label", "sentence_order_label"}
+
+
+@contextlib.contextmanager
+def quiet(subject: Subject) -> Iterator[None]:
+    """Within: evaluation mode, no gradients, no warnings."""
+    with warnings.catch_warnings(), torch.no_grad(), subject.mode(False):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def inputs(subject: Subject, rows: int = ROWS) -> Any:
+    """A batch of some rows as the forward pass takes it, without labels; Skip where there is none.
+
+    A sequence-to-sequence model gets the decoder's inputs that it would make of its labels.
+    """
+    batch = subject.batch("train", rows)
+    if batch is None:
+        raise Skip(subject.train.problem or "does not apply")
+    if not isinstance(batch, Mapping):
+        if not isinstance(batch, list | tuple) or not batch:
+            raise Skip("does not apply")
+        return list(batch)
+    held = {*LABELS, *(getattr(subject.args, "label_names", None) or [])}
+    needed = {name for name in held & set(batch) if _required(subject, name)}
+    kept = {key: value for key, value in batch.items() if key not in held - needed}
+    if subject.kind == "seq2seq" and "decoder_input_ids" not in kept:
+        kept |= _decoder_inputs(subject, batch)
+    return kept
+
+
+def _required(subject: Subject, name: str) -> bool:
+    """Whether the forward pass has this argument, and no default for it."""
+    try:
+        given = inspect.signature(kinds.base_of(subject.model).forward).parameters.get(name)
+    except (TypeError, ValueError):
+        return False
+    return given is not None and given.default is inspect.Parameter.empty
+
+
+def _decoder_inputs(subject: Subject, batch: Mapping[str, Any]) -> dict[str, Any]:
+    base, labels = kinds.base_of(subject.model), batch.get("labels")
+    for name in ("prepare_decoder_input_ids_from_labels", "_shift_right"):
+        if labels is not None and hasattr(base, name):
+            return {"decoder_input_ids": getattr(base, name)(labels)}
+    return {} if labels is None else {"labels": labels}
+
+
+def scores(subject: Subject, batch: Any) -> torch.Tensor:
+    """Logits of a batch, (batch, …), in float32 on the CPU; Skip where there are none."""
+    found = subject.logits(subject.forward(batch))
+    if found is None or not found.is_floating_point():
+        raise Skip("does not apply")
+    found = found.detach().float().cpu()
+    if found.isnan().any():
+        raise Skip("the scores are not finite")
+    return found
+
+
+def moved(one: torch.Tensor, other: torch.Tensor) -> float:
+    """The largest difference of two scores, where both are finite."""
+    both = one.isfinite() & other.isfinite()
+    return float((one - other)[both].abs().max()) if both.any() else 0.0
+
+
+def still(values: torch.Tensor, half: bool) -> float:
+    """The share of the scores' deviation under which nothing counts as moved."""
+    plain = values[values.isfinite() & (values.abs() < 1e4)]
+    if not plain.numel():
+        return 1.0
+    share = 5e-2 if half else 1e-3
+    return max(share * float(plain.std(correction=0)), 1e-5 * float(plain.abs().max()), 1e-9)
+
+
+def bound(subject: Subject, batch: Any, first: torch.Tensor) -> float:
+    """τ: 50 times the noise of equal forward passes, or a share of the scores' deviation.
+
+    A model that draws in evaluation answers nothing: Skip, its own probe tells.
+    """
+    base = still(first, is_half(subject))
+    noise = moved(first, scores(subject, batch))
+    if noise > base:
+        raise Skip("two equal forward passes differ")
+    size = sampling.batch_size(batch)
+    turned = scores(subject, each_tensor(batch, size, lambda tensor: tensor.flip(0)))
+    if turned.shape == first.shape and len(first) == size:
+        # Beyond that it is no noise: the place in the batch decides, which is another fault.
+        permuted = moved(first, turned.flip(0))
+        noise = max(noise, permuted) if permuted <= base else noise
+    return max(50 * noise, base)
+
+
+def is_half(subject: Subject) -> bool:
+    """Whether any parameter is of half precision."""
+    return any(p.dtype in (torch.float16, torch.bfloat16) for p in subject.parameters.values())
+
+
+def each_tensor(batch: Any, size: int, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """The batch with a change made to each tensor that has the batch's size in front."""
+
+    def changed(value: Any) -> Any:
+        whole = isinstance(value, torch.Tensor) and value.dim() and len(value) == size
+        return change(value) if whole else value
+
+    if isinstance(batch, Mapping):
+        return {key: changed(value) for key, value in batch.items()}
+    return [changed(value) for value in batch]
+
+
+def other_tokens(subject: Subject, ids: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+    """Token ids changed where asked, each to another that occurs; special ones stay."""
+    special = set(getattr(subject.tokenizer, "all_special_ids", None) or [])
+    for name in ("pad_token_id", "bos_token_id", "eos_token_id", "image_token_id"):
+        held = getattr(subject.config, name, None)
+        special |= {held} if isinstance(held, int) else set(held or [])
+    plain = torch.tensor(sorted(set(ids.unique().tolist()) - special), dtype=ids.dtype)
+    if len(plain) < 2:
+        raise Skip("the batch holds too few different tokens")
+    place = torch.searchsorted(plain, ids.contiguous()).clamp(max=len(plain) - 1)
+    swapped = torch.where(plain[place] == ids, plain[(place + 1) % len(plain)], ids)
+    return torch.where(where, swapped, ids)
+
+
+def token_key(batch: Any) -> Any:
+    """Where a batch keeps its token ids, (rows, length): a key, 0 for pairs; Skip elsewhere."""
+    key = "input_ids" if isinstance(batch, Mapping) else 0
+    held = batch.get(key) if isinstance(batch, Mapping) else batch[0]
+    whole = isinstance(held, torch.Tensor) and held.dim() == 2 and not held.is_floating_point()
+    if not whole or held.dtype == torch.bool:
+        raise Skip("does not apply")
+    return key
+
+
+def with_value(batch: Any, key: Any, value: Any) -> Any:
+    """The batch, dict or pair, with one entry replaced."""
+    if isinstance(batch, Mapping):
+        return {**batch, key: value}
+    return [value if place == key else held for place, held in enumerate(batch)]
