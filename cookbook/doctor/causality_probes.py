@@ -112,7 +112,9 @@ def predicts_next(subject: Subject, batch: Any) -> bool:
     if loss is None or scores is None or scores.shape[:2] != labels.shape:
         return False
     here, ahead = (_cross_entropy(scores.float().cpu(), labels, offset) for offset in (0, 1))
-    return abs(float(loss) - ahead) < 1e-3 * ahead < abs(float(loss) - here)
+    # Before training both lie near ln V: only what is exact tells them apart.
+    exact = abs(float(loss) - ahead)
+    return exact < 1e-5 * ahead and abs(float(loss) - here) > 10 * exact + 1e-5 * here
 
 
 def _cross_entropy(scores: torch.Tensor, labels: torch.Tensor, offset: int) -> float:

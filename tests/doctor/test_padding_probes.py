@@ -1,0 +1,123 @@
+"""T10: answers that depend on padding are found; masked, causal and exempt models are not."""
+
+import pytest
+import torch
+import transformers
+from torch import nn
+
+from cookbook.doctor import padding_probes
+from cookbook.doctor.examination import attempt
+from cookbook.doctor.subject import Subject
+
+CHECK = padding_probes.check_padding_is_masked
+SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 99,
+         "intermediate_size": 32}  # fmt: skip
+
+
+def verdicts(model, dataset, **given):
+    found, reason = attempt(CHECK, Subject(model, train_dataset=dataset, **given))
+    assert "failed" not in reason, reason
+    return [(one.fault, one.severity) for one in found]
+
+
+def rows(pad, labels="row", side="right", mask=True, length=12):
+    torch.manual_seed(0)
+    made = []
+    for number in range(6):
+        count = 12 if number == 0 else 4 + number
+        ids = torch.full((length,), pad)
+        place = slice(0, count) if side == "right" else slice(length - count, length)
+        ids[place] = torch.randint(5, 90, (count,))
+        row = {"input_ids": ids, "attention_mask": (ids != pad).long()}
+        row["labels"] = torch.tensor(number % 2) if labels == "row" else ids
+        made.append(row if mask else {k: v for k, v in row.items() if k != "attention_mask"})
+    return made
+
+
+@pytest.mark.parametrize("head", ["BertForSequenceClassification", "BertForMaskedLM"])
+def test_a_mask_that_is_missing_or_full_is_found(tiny_bert, tokenizer, head):
+    model, pad = tiny_bert(head), tokenizer.pad_token_id
+    labels = "row" if "Sequence" in head else "tokens"
+    assert verdicts(model, rows(pad, labels), processing_class=tokenizer) == []
+    without = rows(pad, labels, mask=False)
+    assert verdicts(model, without, processing_class=tokenizer) == [("T10", "error")]
+    full = [{**row, "attention_mask": torch.ones(12).long()} for row in rows(pad, labels)]
+    assert verdicts(model, full, processing_class=tokenizer) == [("T10", "error")]
+
+
+def test_a_model_that_ignores_its_mask_is_found(tiny_bert):
+    class Mean(nn.Module):
+        def __init__(self, masked):
+            super().__init__()
+            torch.manual_seed(0)
+            self.words, self.last, self.masked = nn.Embedding(99, 8), nn.Linear(8, 2), masked
+
+        def forward(self, input_ids, attention_mask, labels=None):
+            weight = attention_mask if self.masked else torch.ones_like(attention_mask)
+            hidden = self.words(input_ids) * weight[..., None]
+            return {"logits": self.last(hidden.sum(1) / weight.sum(1, keepdim=True))}
+
+    assert verdicts(Mean(True), rows(0)) == []
+    assert verdicts(Mean(False), rows(0)) == [("T10", "error")]
+
+
+HEALTHY = {
+    "gpt2": lambda: transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(n_embd=32, n_layer=2, n_head=2, vocab_size=99)),
+    "llama": lambda: transformers.LlamaForCausalLM(transformers.LlamaConfig(**SMALL)),
+    "roberta": lambda: transformers.RobertaForMaskedLM(
+        transformers.RobertaConfig(**SMALL, pad_token_id=1, max_position_embeddings=40)),
+    "distilbert": lambda: transformers.DistilBertForMaskedLM(
+        transformers.DistilBertConfig(dim=32, n_layers=2, n_heads=2, vocab_size=99,
+                                      hidden_dim=32)),
+    "electra": lambda: transformers.ElectraForMaskedLM(
+        transformers.ElectraConfig(**SMALL, embedding_size=32)),
+    "deberta": lambda: transformers.DebertaV2ForMaskedLM(
+        transformers.DebertaV2Config(**SMALL, relative_attention=True,
+                                     pos_att_type=["p2c", "c2p"])),
+    "xlnet": lambda: transformers.XLNetLMHeadModel(
+        transformers.XLNetConfig(vocab_size=99, d_model=32, n_layer=1, n_head=2, d_inner=32)),
+    "t5": lambda: transformers.T5ForConditionalGeneration(
+        transformers.T5Config(vocab_size=99, d_model=32, d_kv=16, d_ff=32, num_layers=2,
+                              num_heads=2, decoder_start_token_id=0)),
+    "bart": lambda: transformers.BartForConditionalGeneration(
+        transformers.BartConfig(vocab_size=99, d_model=32, encoder_layers=1, decoder_layers=1,
+                                encoder_attention_heads=2, decoder_attention_heads=2,
+                                encoder_ffn_dim=32, decoder_ffn_dim=32,
+                                max_position_embeddings=40)),
+    "fnet": lambda: transformers.FNetForMaskedLM(transformers.FNetConfig(
+        hidden_size=32, num_hidden_layers=1, intermediate_size=32, vocab_size=99)),
+    "mamba": lambda: transformers.MambaForCausalLM(transformers.MambaConfig(
+        hidden_size=32, num_hidden_layers=1, vocab_size=99, state_size=4)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("make", HEALTHY.values(), ids=HEALTHY)
+def test_families_are_healthy(make):
+    assert verdicts(make(), rows(1, "tokens")) == []
+
+
+def test_a_causal_model_needs_no_mask_on_its_right(tokenizer):
+    dataset = rows(tokenizer.pad_token_id, "tokens", mask=False)
+    assert verdicts(HEALTHY["gpt2"](), dataset, processing_class=tokenizer) == []
+
+
+def test_padding_on_the_left_is_not_asked():
+    assert verdicts(HEALTHY["gpt2"](), rows(1, "tokens", side="left")) == []
+
+
+def test_a_batch_without_padding_says_so(tiny_bert):
+    subject = Subject(tiny_bert(), train_dataset=rows(0, "tokens")[:1])
+    assert attempt(CHECK, subject) == ([], "no row of the batch is padded on the right")
+
+
+def test_adapters_and_soft_prompts_are_healthy(tiny_bert):
+    import peft
+
+    for config in (
+        peft.LoraConfig(target_modules=["query"], task_type="SEQ_CLS"),
+        peft.PromptTuningConfig(num_virtual_tokens=3, task_type="SEQ_CLS"),
+        peft.PrefixTuningConfig(num_virtual_tokens=3, task_type="SEQ_CLS"),
+    ):
+        model = peft.get_peft_model(tiny_bert("BertForSequenceClassification"), config)
+        assert verdicts(model, rows(0)) == []
