@@ -10,7 +10,8 @@ from __future__ import annotations
 import copy
 import functools
 import random
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from cookbook.doctor import kinds
 
 ROWS = 2000  # raw rows that are read at most
 DEFAULT_BATCH = 8
+SECONDS = 3.0  # of CPU time that reading more of a set than a sample may take
 TOKEN_ROWS, SHORT = 256, 1024  # rows of tokens that are collated at most, and how long they may be
 
 
@@ -78,11 +80,19 @@ class Sample:
             return []
         try:
             if self.iterable:
-                return _take(self.dataset, self.wanted * self.batch_size)
+                return list(self.front(self.wanted * self.batch_size))
             return [self.dataset[i] for i in self.indices]
         except Exception as error:  # the reader's own code: its failure is a reason, not ours
             self.problem = self.problem or f"reading a row raised {_told(error)}"
             return []
+
+    def front(self, count: int) -> Iterator[Any]:
+        """The first rows of a stream, for at most `SECONDS`; the stream itself is not used up."""
+        until = time.process_time() + SECONDS
+        for row in _take(self.dataset, count):
+            yield row
+            if time.process_time() > until:
+                return
 
     @functools.cached_property
     def batches(self) -> list[Any]:
@@ -154,12 +164,12 @@ def _short(rows: list[Any]) -> bool:
     return hasattr(ids, "__len__") and len(ids) <= SHORT
 
 
-def _take(dataset: Any, count: int) -> list[Any]:
+def _take(dataset: Any, count: int) -> Iterator[Any]:
     """The first rows of an iterable set, of a copy where iterating would use it up."""
     source = iter(dataset)
-    if source is dataset:
+    if source is dataset or source is iter(dataset):
         source = iter(copy.deepcopy(dataset))
-    return [row for _, row in zip(range(count), source, strict=False)]
+    return (row for _, row in zip(range(count), source, strict=False))
 
 
 def first_rows(batch: Any, rows: int | None) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from cookbook.doctor import kinds, tokens, trial
+from cookbook.doctor import kinds, row_keys, tokens, trial
 from cookbook.doctor.examination import Skip
 from cookbook.doctor.findings import Finding
 
@@ -67,7 +67,8 @@ def _label_of(subject: Any, batch: Any) -> torch.Tensor | None:
 def _extreme_batch(subject: Any, split: Any) -> list[Any]:
     """A batch of the rows with the smallest and the largest labels among all that were read."""
     rows = split.rows
-    numbers = [(_number(row, subject), place) for place, row in enumerate(rows)]
+    names = getattr(subject.args, "label_names", None)
+    numbers = [(row_keys.number(row, names), place) for place, row in enumerate(rows)]
     ordered = sorted((number, place) for number, place in numbers if number is not None)
     if len(ordered) < 2:
         return []
@@ -76,22 +77,6 @@ def _extreme_batch(subject: Any, split: Any) -> list[Any]:
         return [split.collate([rows[p] for p in places])]
     except Exception:  # a collator that wants something of its rows; the batches are enough
         return []
-
-
-def _number(row: Any, subject: Any) -> float | None:
-    """The row's label if it is one number."""
-    if isinstance(row, Mapping):
-        key = kinds.label_key(row, getattr(subject.args, "label_names", None))
-        value = row[key] if key else None
-    else:
-        value = row[1] if isinstance(row, list | tuple) and len(row) > 1 else None
-    value = value.item() if hasattr(value, "item") and getattr(value, "size", 0) and _one(value) \
-        else value  # fmt: skip
-    return value if isinstance(value, int | float) and value == value else None
-
-
-def _one(value: Any) -> bool:
-    return (value.numel() if isinstance(value, torch.Tensor) else value.size) == 1
 
 
 def _form(example: torch.Tensor, values: torch.Tensor, subject: Any) -> Finding | None:

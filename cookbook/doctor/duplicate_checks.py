@@ -1,0 +1,137 @@
+"""The same input twice: D1 in training and in evaluation, D2 with different labels.
+
+Rows are compared by `row_keys`. Of a large training set more than the usual sample is read, because
+a copy is only found when both of its places are; a few seconds at most.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from cookbook.doctor import row_keys
+from cookbook.doctor.examination import Skip
+from cookbook.doctor.findings import Finding
+from cookbook.doctor.sampling import ROWS, SECONDS
+
+SHARED_WARN, SHARED_ERROR, SHARED_ROWS = 0.005, 0.05, 5  # shares of the evaluation rows, and rows
+CONFLICTS, CONFLICT_ROWS = 0.01, 5
+ALL_ROWS = 50_000  # so many training rows are read for copies
+ONE_BATCH = 16  # training on no more rows is an exercise in overfitting
+REPETITIVE = 0.1  # fewer different inputs than that share of the rows: the data are no documents
+
+
+def check_evaluation_is_new(subject: Any) -> Iterable[Finding]:
+    """D1: the share of evaluation rows whose input stands in training."""
+    if subject.eval_dataset is None or subject.train_dataset is None:
+        raise Skip("does not apply")
+    drop = _special(subject)
+    evaluation = [row_keys.input_key(row, drop) for row in _sampled(subject.eval)]
+    evaluation = [key for key in evaluation if key is not None]
+    if not evaluation:
+        raise Skip("no evaluation row is long enough to compare")
+    training, read, coverage = _training_keys(subject, drop)
+    if read <= max(ONE_BATCH, subject.train.batch_size) or _repetitive(training, read):
+        raise Skip("too few different training rows to speak of copies")
+    shared = sum(key in training for key in evaluation)
+    share = min(1.0, shared / len(evaluation) / coverage)
+    if shared < SHARED_ROWS or share < SHARED_WARN:
+        return
+    if _features(subject.train) and share < 2 * (1 - len(training) / read):
+        raise Skip("rows of features repeat within training as often as across the sets")
+    severe = share >= SHARED_ERROR
+    yield Finding(
+        "D1", "error" if severe else "warn",
+        f"{share:.1%} of the evaluation rows stand in training as well, {shared:,} of "
+        f"{len(evaluation):,} (bound: {SHARED_ERROR if severe else SHARED_WARN:.1%})"
+        + ("" if coverage == 1 else f"; counted on {coverage:.0%} of the training rows"),
+        measured={"share": share, "shared_rows": shared, "eval_rows": len(evaluation)},
+    )  # fmt: skip
+
+
+def check_inputs_have_one_label(subject: Any) -> Iterable[Finding]:
+    """D2: the share of training rows whose input occurs with two or more labels."""
+    if subject.kind in ("regression", "question-answering", "causal-lm", "masked-lm", "seq2seq"):
+        raise Skip("does not apply")
+    drop, names = _special(subject), getattr(subject.args, "label_names", None)
+    labels, rows = defaultdict(list), 0
+    for row in subject.train.rows:
+        key, label = row_keys.input_key(row, drop), row_keys.label(row, names)
+        if key is not None and label is not None:
+            labels[key].append(label)
+            rows += 1
+    if not rows or _repetitive(labels, rows):
+        raise Skip("does not apply")
+    contradicted = sum(len(group) for group in labels.values() if len(set(group)) > 1)
+    if contradicted >= max(CONFLICT_ROWS, CONFLICTS * rows):
+        yield Finding(
+            "D2", "warn",
+            f"{contradicted / rows:.1%} of {rows:,} rows have an input that occurs with two or "
+            f"more labels (bound: {CONFLICTS:.0%})",
+            measured={"share": contradicted / rows, "rows": rows},
+        )  # fmt: skip
+
+
+def _special(subject: Any) -> frozenset[int]:
+    return frozenset(getattr(subject.tokenizer, "all_special_ids", None) or ())
+
+
+def _features(sample: Any) -> bool:
+    """Whether rows are numbers that may repeat by nature: neither text nor token ids."""
+    row = next(_sampled(sample), None)
+    return not (isinstance(row, Mapping) and (row_keys.text_of(row) or "input_ids" in row))
+
+
+def _repetitive(keys: Any, rows: int) -> bool:
+    return len(keys) < REPETITIVE * rows
+
+
+def _training_keys(subject: Any, drop: frozenset[int]) -> tuple[set[bytes], int, float]:
+    """Keys of the training rows, how many rows were read, and what share of all they are."""
+    keys, read = set(), 0
+    for row in _more_rows(subject.train):
+        key = row_keys.input_key(row, drop)
+        read += 1
+        if key is not None:
+            keys.add(key)
+    total = subject.train.total
+    return keys, read, 1.0 if not total or not read else min(1.0, read / total)
+
+
+def _more_rows(sample: Any) -> Iterator[Any]:
+    """The rows that were read, and more where that costs only seconds: in a drawn order."""
+    yield from _sampled(sample)
+    if sample.iterable:
+        return
+    total = sample.total or 0
+    if not sample.rows or len(sample.rows) >= total or total > ALL_ROWS:
+        return
+    known = set(sample.indices)
+    rest = [i for i in range(total) if i not in known]
+    random.Random(0).shuffle(rest)
+    until = time.process_time() + SECONDS
+    for part in (rest[i : i + 500] for i in range(0, len(rest), 500)):
+        yield from _read(sample.dataset, part)
+        if time.process_time() > until:
+            return
+
+
+def _read(dataset: Any, places: list[int]) -> list[Any]:
+    """Rows at these places; a `datasets.Dataset` gives many at once, much faster."""
+    if type(dataset).__module__.startswith("datasets."):
+        columns = dataset[places]
+        names = list(columns)
+        values = zip(*columns.values(), strict=True)
+        return [dict(zip(names, row, strict=True)) for row in values]
+    return [dataset[i] for i in places]
+
+
+def _sampled(sample: Any) -> Iterator[Any]:
+    """The rows of the sample; of a stream as many as a sample has."""
+    yield from sample.front(ROWS) if sample.iterable else sample.rows
+
+
+CHECKS = (check_evaluation_is_new, check_inputs_have_one_label)

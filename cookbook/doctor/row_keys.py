@@ -1,0 +1,132 @@
+"""A key for a row's input, equal for equal inputs: normalised words, token ids, pixels; its label.
+
+Labels, padding, special tokens, letter case and spaces do not count. Rows too short to mean
+anything have no key. It reads rows of dicts and `(x, y)` pairs and compares nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from cookbook.doctor import kinds
+
+TOKENS, CHARACTERS = 5, 10  # an input of fewer words, ids or numbers has no key
+TARGETS = {*kinds.LABEL_KEYS, "answer", "answers", "class", "category", "stars", "sentiment"}
+IDENTITY = re.compile(r"(^|_)(id|ids|idx|index|guid|uuid|url|path|file|name|source|split|hash)$")
+CHATS = ("messages", "conversations", "conversation")
+PIXELS = ("pixel_values", "image", "images", "img", "input_values", "input_features", "x",
+          "inputs", "features")  # fmt: skip
+
+
+def input_key(row: Any, drop: frozenset[int] = frozenset()) -> bytes | None:
+    """The key of a row's input, without the token ids in `drop`; None where there is too little.
+
+    >>> input_key({"text": "A  row of five Words"}) == input_key({"text": "a row of five words"})
+    True
+    >>> input_key({"input_ids": [1, 2, 3]}) is None
+    True
+    """
+    if isinstance(row, Mapping):
+        words = text_of(row)
+        if words is not None:
+            return _of_text(words)
+        spoken = next((row[name] for name in CHATS if row.get(name)), None)
+        if spoken is not None:
+            return _of_text(str(spoken))
+        if "input_ids" in row:
+            return _of_ids(row["input_ids"], row.get("attention_mask"), drop)
+        found = next((row[name] for name in PIXELS if row.get(name) is not None), None)
+        return None if found is None else _of_array(found)
+    if isinstance(row, list | tuple) and row:
+        first = row[0]
+        return _of_text(first) if isinstance(first, str) else _of_array(first)
+    return None
+
+
+def text_columns(row: Mapping[str, Any]) -> list[str]:
+    """The names of the columns that hold text to read: no labels, no names of rows.
+
+    >>> text_columns({"text": "a b", "label": "good", "row_id": "x 1", "n": 3})
+    ['text']
+    """
+    found = [k for k, v in row.items() if isinstance(v, str) and k not in TARGETS]
+    return [k for k in found if not IDENTITY.search(k)]
+
+
+def text_of(row: Mapping[str, Any]) -> str | None:
+    """The text columns of a row, joined; None where it has none."""
+    columns = text_columns(row)
+    return " \n ".join(row[k] for k in columns) if columns else None
+
+
+def label(row: Any, names: Any = None) -> Any:
+    """The row's class, hashable: a whole number, a word, or a tuple of them; None without one."""
+    if isinstance(row, Mapping):
+        key = kinds.label_key(row, names)
+        value = row[key] if key else None
+    else:
+        value = row[1] if isinstance(row, list | tuple) and len(row) == 2 else None
+    if isinstance(value, torch.Tensor | np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, list):
+        return tuple(value) if value and all(isinstance(v, int | str) for v in value) else None
+    return value if isinstance(value, int | str) else None
+
+
+def scalar_label(row: Any, names: Any = None) -> int | str | None:
+    """The row's class where it is one number or word."""
+    value = label(row, names)
+    return None if isinstance(value, tuple) else value
+
+
+def number(row: Any, names: Any = None) -> float | None:
+    """The row's label where it is one number, whole or not."""
+    if isinstance(row, Mapping):
+        key = kinds.label_key(row, names)
+        value = row[key] if key else None
+    else:
+        value = row[1] if isinstance(row, list | tuple) and len(row) == 2 else None
+    if isinstance(value, torch.Tensor | np.ndarray | np.generic):
+        value = value.item() if int(np.prod(value.shape)) == 1 else None
+    return value if isinstance(value, int | float) and value == value else None
+
+
+def _of_text(text: str) -> bytes | None:
+    words = text.lower().split()
+    if len(words) < TOKENS and (len(words) > 1 or len(text.strip()) < CHARACTERS):
+        return None
+    return _digest(" ".join(words).encode())
+
+
+def _of_ids(ids: Any, mask: Any, drop: frozenset[int]) -> bytes | None:
+    numbers = np.asarray(ids)
+    if numbers.dtype == object or numbers.ndim != 1:
+        return _of_array(numbers) if numbers.dtype != object else None
+    if mask is not None and np.shape(mask) == numbers.shape:
+        numbers = numbers[np.asarray(mask) != 0]
+    if drop:
+        numbers = numbers[~np.isin(numbers, list(drop))]
+    return None if len(numbers) < TOKENS else _digest(numbers.astype(np.int64).tobytes())
+
+
+def _of_array(value: Any) -> bytes | None:
+    """Pixels, features or ids of any shape; None for few numbers or one number repeated."""
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu()
+        value = value.float().numpy() if value.is_floating_point() else value.numpy()
+    array = np.asarray(value)
+    if array.dtype == object or array.size < TOKENS or (array == array.flat[0]).all():
+        return None
+    if array.dtype.kind == "f":
+        array = array.astype(np.float32)
+    return _digest(np.ascontiguousarray(array).tobytes())
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=12).digest()
