@@ -25,8 +25,8 @@ from cookbook.doctor.subject import Subject
 READERS = ("label_checks", "target_checks", "row_checks", "collation_checks", "text_checks", "checkpoint_checks",
            "model_checks", "adapter_checks", "optimizer_checks", "argument_checks")  # fmt: skip
 PROBES = ("forward_probes", "packing_probes", "loss_probes", "logit_probes", "ascent_probes",
-          "gradient_probes", "accumulation_probes", "metric_probes", "contrastive",
-          "learning_probes")  # fmt: skip
+          "gradient_probes", "finite_probes", "adapter_probes", "accumulation_probes",
+          "metric_probes", "contrastive", "learning_probes")  # fmt: skip
 
 Check = Callable[[Subject], Iterable[Finding]]
 
