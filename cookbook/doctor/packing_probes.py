@@ -1,3 +1,121 @@
-"""Placeholder until its checks are written."""
+"""T12: do packed rows that are declared independent read each other?
 
-CHECKS = ()
+Independence is declared by positions that begin again, by an index of sequences, or by a mask in
+blocks. Then a change of the first segment must not move the scores of the later ones in its row.
+Rows packed without such a declaration read across documents, as in most pretraining, and pass.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+
+from cookbook.doctor import responses
+from cookbook.doctor.examination import Skip
+from cookbook.doctor.findings import Finding
+from cookbook.doctor.model_checks import is_quantized
+from cookbook.doctor.subject import Subject
+
+# Keys that number the sequence of each token; token_type_ids and segment_ids tell A from B.
+INDICES = ("seq_idx", "sequence_ids", "document_ids", "doc_ids", "sequence_id")
+
+
+def check_packed_rows_are_apart(subject: Subject) -> Iterable[Finding]:
+    """T12: a change of one packed segment moves the scores of another in the same row."""
+    batch = responses.inputs(subject)
+    if not isinstance(batch, Mapping) or is_quantized(subject.model):
+        raise Skip("does not apply")
+    ids = batch[responses.token_key(batch)]
+    segments, how = declared(subject.batch("train", responses.ROWS), ids)
+    if segments is None:
+        raise Skip("does not apply")
+    first_segment = (segments == segments[:, :1]) & (segments >= 0)
+    later = (segments != segments[:, :1]) & (segments >= 0)
+    if not later.any():
+        raise Skip("no row of the batch holds two segments")
+    changed = {**batch, "input_ids": responses.other_tokens(subject, ids, first_segment)}
+    with responses.quiet(subject), without_cache(subject):
+        before = responses.scores(subject, batch)
+        if before.shape[:2] != ids.shape:
+            raise Skip("does not apply")
+        limit = responses.bound(subject, batch, before)
+        gap = responses.moved(before[later], responses.scores(subject, changed)[later])
+    if gap > limit:
+        told = (
+            f"rows are packed and {how}, yet changing the first segment moves the scores of the "
+            f"others by {gap:.2g} (bound: {limit:.2g})"
+        )
+        measured = {"difference": gap, "bound": limit}
+        yield Finding("T12", "error", told, _mend(batch), measured)
+
+
+@contextlib.contextmanager
+def without_cache(subject: Subject) -> Iterator[None]:
+    """Within, no cache of keys is kept, as `Trainer` trains: with one, positions are not read."""
+    configs = [m.config for m in subject.model.modules() if hasattr(m, "config")]
+    kept = [(c, c.use_cache) for c in configs if hasattr(c, "use_cache")]
+    for config, _ in kept:
+        config.use_cache = False
+    try:
+        yield
+    finally:
+        for config, value in kept:
+            config.use_cache = value
+
+
+def _mend(batch: Mapping[str, Any]) -> str:
+    if "attention_mask" in batch and batch["attention_mask"].dim() == 2:
+        return "leave out the attention_mask of ones, or pass one in blocks, one for each segment"
+    return ""
+
+
+def declared(batch: Mapping[str, Any], ids: torch.Tensor) -> tuple[torch.Tensor | None, str]:
+    """The number of each token's segment, (rows, length), -1 on padding; and who declares it."""
+    for key in INDICES:
+        held = batch.get(key)
+        if isinstance(held, torch.Tensor) and held.shape == ids.shape:
+            return held.cpu().long(), f"{key} numbers their sequences"
+    mask = batch.get("attention_mask")
+    if isinstance(mask, torch.Tensor) and mask.dim() in (3, 4) and mask.shape[-2:] == (
+        ids.shape[1],) * 2 and len(mask) == len(ids):  # fmt: skip
+        return _of_blocks(mask), "their mask is in blocks"
+    bounds = batch.get("cu_seq_lens_q")
+    if isinstance(bounds, torch.Tensor) and len(ids) == 1:
+        places = torch.arange(ids.shape[1])
+        return torch.bucketize(places, bounds.cpu()[1:].long(), right=True)[None], (
+            "cu_seq_lens_q bounds their sequences"
+        )
+    return _of_positions(batch.get("position_ids"), mask, ids)
+
+
+def _of_positions(held: Any, mask: Any, ids: torch.Tensor) -> tuple[torch.Tensor | None, str]:
+    """Segments by positions that begin again; those of padding count for nothing."""
+    if not isinstance(held, torch.Tensor) or held.shape != ids.shape:
+        return None, ""
+    begins = torch.zeros_like(ids)
+    begins[:, 1:] = (held[:, 1:] <= held[:, :-1]) & (held[:, 1:] <= 1)
+    segments = begins.cumsum(1)
+    if isinstance(mask, torch.Tensor) and mask.shape == ids.shape:
+        segments = segments.masked_fill(mask == 0, -1)
+    # Padding at position 0 looks like segments of one token each: nothing is known of those.
+    lengths = torch.nn.functional.one_hot(segments.clamp(min=0)).sum(1).gather(
+        1, segments.clamp(min=0))  # fmt: skip
+    return segments.masked_fill(lengths < 2, -1), "their position_ids begin again"
+
+
+def _of_blocks(mask: torch.Tensor) -> torch.Tensor | None:
+    """Segments of a mask in which some neighbours may not attend to each other at all."""
+    mask = mask.reshape(len(mask), -1, *mask.shape[-2:])[:, 0].cpu()
+    seen = mask > (-1 if mask.is_floating_point() and bool((mask < 0).any()) else 0)
+    seen = seen.bool() | seen.bool().transpose(1, 2)
+    joined = seen.diagonal(1, 1, 2)
+    begins = torch.zeros(seen.shape[:2], dtype=torch.long)
+    begins[:, 1:] = (~joined).long()
+    padded = ~seen.diagonal(0, 1, 2)
+    return begins.cumsum(1).masked_fill(padded, -1)
+
+
+CHECKS = (check_packed_rows_are_apart,)
