@@ -10,7 +10,7 @@ IDS = [2, 11, 12, 13, 14, 15, 3]
 @pytest.mark.parametrize(
     ("one", "other"),
     [
-        ({"text": "The solver  computes two tensors"}, {"text": "the solver computes two TENSORS "}),
+        ({"text": "A  solver that has tensors"}, {"text": "a solver that has TENSORS "}),
         ({"text": "the same five words here", "label": 0},
          {"text": "the same five words here", "label": 1}),
         ({"input_ids": IDS}, {"input_ids": [*IDS, 0, 0], "attention_mask": [1] * 7 + [0] * 2}),
