@@ -22,7 +22,8 @@ from cookbook.doctor.subject import Subject
 
 # A check takes a Subject and yields Findings. Each of these files lists its own in CHECKS: a tuple
 # of functions. Those of the PROBES run the model; everything is put back after each of them.
-READERS = ("label_checks", "target_checks", "row_checks", "collation_checks", "text_checks", "checkpoint_checks",
+READERS = ("label_checks", "target_checks", "row_checks", "duplicate_checks",
+           "randomness_checks", "collation_checks", "text_checks", "checkpoint_checks",
            "model_checks", "adapter_checks", "optimizer_checks", "argument_checks")  # fmt: skip
 PROBES = ("forward_probes", "packing_probes", "loss_probes", "logit_probes", "ascent_probes",
           "gradient_probes", "finite_probes", "adapter_probes", "accumulation_probes",

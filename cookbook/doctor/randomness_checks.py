@@ -112,7 +112,7 @@ def _workers(subject: Any) -> int:
 
 
 def _told_apart(subject: Any) -> bool:
-    """Whether epochs differ anyhow: workers live on, the data set is told, or there is one epoch."""
+    """Whether epochs differ anyhow: workers live on, rows know the epoch, or there is only one."""
     kept = getattr(subject.train.loader, "persistent_workers", False)
     kept = kept or getattr(subject.args, "dataloader_persistent_workers", False)
     once = (getattr(subject.args, "num_train_epochs", None) or 2) <= 1
