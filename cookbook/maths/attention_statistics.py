@@ -78,5 +78,23 @@ def head_shares(weights: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
     return {name: (look * real).sum((0, -1)) / real.sum() for name, look in looks.items()}
 
 
+def habits(shares: dict[str, Tensor], *, least: float = 0.5) -> dict[tuple[int, int], str]:
+    """`{(layer, head): "previous 98 %"}` for the heads with at least that share on one place.
+
+    `shares` as `head_shares` gives them; layers and heads count from 0. Heads that spread their
+    weight are left out.
+
+    >>> habits({"itself": torch.tensor([[0.1, 0.9]]), "keys": torch.tensor([[9.0, 1.4]])})
+    {(0, 1): 'itself 90 %'}
+    """
+    places = [name for name in shares if name != "keys"]
+    best = torch.stack([shares[name] for name in places]).max(0)
+    found = (best.values >= least).nonzero().tolist()
+    return {
+        (layer, head): f"{places[best.indices[layer, head]]} {100 * best.values[layer, head]:.0f} %"
+        for layer, head in found
+    }
+
+
 def _padded(diagonal: Tensor, sides: tuple[int, int]) -> Tensor:
     return torch.nn.functional.pad(diagonal, sides)

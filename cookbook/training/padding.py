@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
+from cookbook.training.loop import to_device
 from cookbook.training.masked_accuracy import Batch, evaluating
 from cookbook.training.objectives import IGNORE
 from cookbook.training.trainer import masked_lm_loss
@@ -49,18 +50,25 @@ def losses_by_padding(
     *,
     masked: bool = True,
 ) -> dict[str, list[tuple[int, float]]]:
-    """`{"loss": [(columns, nats)], "accuracy": [(columns, share)]}` at the positions asked for.
+    """`{"loss": [(columns, nats)], "changed": [(columns, share)]}` at the positions asked for.
 
     The same questions each time; only the number of padding columns differs, and `masked=False`
-    leaves the attention mask out.
+    leaves the attention mask out. "changed" is the share of answers (the likeliest token) that are
+    not the ones the model gives to the batch as it is, with its mask.
     """
-    answers = batch["labels"][batch["labels"] != IGNORE]
-    found: dict[str, list[tuple[int, float]]] = {"loss": [], "accuracy": []}
+    batch = to_device(batch, next(model.parameters()).device)
+    _, answers = _ask(model, batch)
+    found: dict[str, list[tuple[int, float]]] = {"loss": [], "changed": []}
     for more in columns:
         wide = widen(batch, more, pad_id)
-        with evaluating(model):
-            loss, logits = masked_lm_loss(model, wide if masked else without_mask(wide))
-        right = (logits.argmax(-1) == answers).float().mean()
-        found["loss"].append((more, float(loss)))
-        found["accuracy"].append((more, float(right)))
+        loss, others = _ask(model, wide if masked else without_mask(wide))
+        found["loss"].append((more, loss))
+        found["changed"].append((more, float((others != answers).float().mean())))
     return found
+
+
+def _ask(model: torch.nn.Module, batch: Batch) -> tuple[float, torch.Tensor]:
+    """The loss where tokens are asked for, and the likeliest token at each such place."""
+    with evaluating(model):
+        loss, logits = masked_lm_loss(model, batch)
+    return float(loss), logits.argmax(-1)

@@ -78,3 +78,15 @@ def test_padding_changes_no_share(draw):
     padded = statistics.head_shares(wider, torch.tensor([[1] * 5 + [0] * 3]))
     for name, value in alone.items():
         torch.testing.assert_close(padded[name], value)
+
+
+def test_habits_name_the_place_of_every_head_that_has_one():
+    shares = {
+        "previous": torch.tensor([[0.98, 0.3], [0.0, 0.5]]),
+        "next": torch.tensor([[0.02, 0.4], [1.0, 0.5]]),
+        "keys": torch.full((2, 2), 7.0),
+    }
+    assert statistics.habits(shares) == {
+        (0, 0): "previous 98 %", (1, 0): "next 100 %", (1, 1): "previous 50 %"
+    }  # fmt: skip
+    assert statistics.habits(shares, least=0.99) == {(1, 0): "next 100 %"}
