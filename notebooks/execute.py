@@ -4,9 +4,12 @@
     python notebooks/execute.py 03 07      these
 
 A notebook is replaced only when it ran to its end; after a failure the partial one lies in
-`build/`. Warnings stay in the outputs, so that the tests of the house see them: mend their cause.
+`build/`. Pictures are stored in 64 colours, a third of the bytes. Warnings stay in the outputs, so
+that the tests of the house see them: mend their cause.
 """
 
+import base64
+import io
 import os
 import re
 import sys
@@ -14,6 +17,7 @@ import tempfile
 from pathlib import Path
 
 import nbformat
+from PIL import Image
 
 from cookbook import chapters, execution
 
@@ -46,9 +50,20 @@ def strip(notebook: nbformat.NotebookNode) -> None:
         for output in cell.get("outputs", []):
             if "text" in output:
                 output.text = _without_machine(output.text)
+            output.get("data", {}).pop("text/latex", None)  # of sources, which HTML shows too
             for kind, content in output.get("data", {}).items():
-                if isinstance(content, str) and not kind.startswith("image/"):
+                if kind == "image/png":
+                    output.data[kind] = _in_few_colours(content)
+                elif isinstance(content, str) and not kind.startswith("image/"):
                     output.data[kind] = _without_machine(content)
+
+
+def _in_few_colours(png: str) -> str:
+    """A base64 PNG in at most 64 colours; figures have lines and letters, not photographs."""
+    picture = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
+    small = io.BytesIO()
+    picture.quantize(64, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+    return base64.b64encode(small.getvalue()).decode()
 
 
 def _without_machine(text: str) -> str:
