@@ -25,6 +25,15 @@ pytestmark = pytest.mark.notebook
 MEASURED = {
     "00_quickstart": {"mlm_loss_before", "mlm_loss_after", "gain_over_random", "accuracy_broken"},
     "01_data_preparation": {"rows", "kept", "exact_copies", "near_copies", "copied_share"},
+    "02_attention_and_loss": {
+        "variance_at_256_raw",
+        "entropy_at_256_scaled",
+        "lookup_raw_256",
+        "bert_logit_difference",
+        "previous_token_share",
+        "changed_without_mask",
+        "logits_moved_with_mask",
+    },
     "03_masked_language_modeling": {
         "initial_loss",
         "ln_v",
