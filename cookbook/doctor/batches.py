@@ -1,0 +1,248 @@
+"""What passes through the model: labels, losses, modes, logits of evaluations, the first bad one.
+
+Fed by `monitor`'s hooks, it fills the `Run`; it judges nothing. A forward pass counts as one of
+training when a backward pass follows, whatever the mode the model is in.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from cookbook.doctor import kinds, parameters, sampling, suspects, tallies
+from cookbook.doctor.records import Evaluation, Run
+
+IGNORE = -100
+HASHED, KEPT_GRAPHS = 64, 64
+
+
+class Seen:
+    """Collects what forward passes show. `run` is filled; `last` is the latest input."""
+
+    def __init__(self, run: Run, model: nn.Module, loader: Any = None) -> None:
+        self.run, self.model, self.loader = run, model, loader
+        self.noisy = parameters.dropouts(model)
+        self.any_noise = [m for m in model.modules() if parameters.is_dropout(m)]
+        self.last: tuple[tuple, dict] | None = None
+        self.waiting: dict[str, Any] | None = None  # a forward pass without a backward yet
+        self.batch_counted = False
+        self.logit_grads: tuple[torch.Tensor, Any] | None = None
+        self.row_spread: Any = None
+        self.graphs: deque = deque(maxlen=KEPT_GRAPHS)
+        self.paused = False
+        self.epoch: int | None = None
+        self.counted = False
+        self._fresh_evaluation()
+
+    def release(self) -> None:
+        """Forget inputs and outputs."""
+        self.last = self.waiting = self.logit_grads = None
+
+    # -- training ----------------------------------------------------------------------------------
+
+    def forward(
+        self, args: tuple, kwargs: dict, output: Any, *, training: bool, measure: bool
+    ) -> torch.Tensor | None:
+        """One pass of the model; returns its own loss if it has one and it can be descended."""
+        if self.paused:
+            return None
+        if not training:
+            self._evaluation_forward(args, kwargs, output)
+            return None
+        self.last = (args, kwargs)
+        loss = tallies.own_loss(output)
+        self.waiting = {"kwargs": kwargs, "args": args, "off": self._dropout_off()}
+        if loss is not None and loss.requires_grad:
+            self.remember_graph(loss)
+            if measure and self.run.steps < 16:
+                loss.register_hook(self._loss_gradient)
+            self.finite(loss.detach())
+        logits = kinds.logits_of(output)
+        if measure and logits is not None and logits.dim() == 2 and logits.requires_grad:
+            self._look_at(logits, kwargs)
+        return loss
+
+    def _look_at(self, logits: torch.Tensor, kwargs: dict) -> None:
+        if len(logits) > 1:
+            self.row_spread = logits.detach().float().std(0).mean()
+        if self.run.steps < 16:
+            labels = kwargs.get(kinds.label_key(kwargs))
+
+            def keep(grad: torch.Tensor) -> None:
+                self.logit_grads = (grad.detach(), labels)
+                self._uphill(labels)
+
+            logits.register_hook(keep)
+
+    def _uphill(self, labels: Any) -> None:
+        """Share of rows in which the gradient at the label's own logit is above zero."""
+        if self.logit_grads is None or not isinstance(labels, torch.Tensor):
+            return
+        grad = self.logit_grads[0]
+        whole = not (labels.is_floating_point() or labels.dtype == torch.bool)
+        if not whole or labels.dim() != 1 or len(labels) != len(grad) or not len(labels):
+            return
+        if grad.shape[1] < 2 or int(labels.min()) < 0 or int(labels.max()) >= grad.shape[1]:
+            return
+        at = grad.gather(1, labels.to(grad.device)[:, None])
+        self.run.uphill.append((len(at), float((at > 0).float().mean())))
+        self.logit_grads = None
+
+    def _loss_gradient(self, grad: torch.Tensor) -> None:
+        self.run.loss_gradients.append(float(grad))
+
+    def _dropout_off(self) -> bool | None:
+        if not self.noisy:
+            return None
+        return not any(module.training for module in self.noisy)
+
+    def commit(self) -> None:
+        """A backward pass begins: what went forward was training."""
+        held, self.waiting = self.waiting, None
+        if held is None:
+            return
+        self._fresh_evaluation()
+        run = self.run
+        run.forwards += 1
+        if held["off"] is not None:
+            run.dropout_off = run.dropout_off + 1 if held["off"] else 0
+            run.dropout_on += not held["off"]
+        self.batch_counted = self._count_labels(held["kwargs"])
+        self._hash(held["kwargs"] or held["args"])
+
+    def _count_labels(self, batch: Any) -> bool:
+        """Whether the batch has labels; those without any are noted."""
+        key = kinds.label_key(batch) if isinstance(batch, Mapping) else None
+        labels = batch[key] if key else None
+        if not isinstance(labels, torch.Tensor) or labels.is_floating_point():
+            return False
+        if labels.device.type != "cpu" and self.run.steps % 25:
+            return True
+        self.run.labelled += 1
+        if labels.numel() and bool((labels == IGNORE).all()):
+            self.run.unlabelled.append(self.run.forwards)
+        return True
+
+    def _hash(self, batch: Any) -> None:
+        run, place = self.run, self.run.forwards - 1
+        length = _length(self.loader)
+        first = length is not None and length > 1 and place % length == 0
+        if self.epoch is not None:  # somebody counts them
+            first, length, place = (length or 2) > 1, 1, self.epoch
+            self.epoch = None
+        elif self.counted:
+            first = False
+        if len(run.batches) < HASHED or first:
+            found = tallies.fingerprint(batch)
+            if len(run.batches) < HASHED:
+                run.batches.append(found)
+            if first and place // length < HASHED:
+                run.epochs.setdefault(place // length, found)
+
+    def loss(self, loss: Any, batch: Any) -> None:
+        """What the loop tells: the loss that it descends, and the batch it came from."""
+        if isinstance(loss, torch.Tensor) and loss.grad_fn is not None:
+            self.remember_graph(loss)
+        self.finite(loss.detach() if isinstance(loss, torch.Tensor) else loss)
+        if batch is None:
+            return
+        if not self.batch_counted:
+            self._count_labels(batch)
+        self.batch_counted = False
+        if self.logit_grads is not None:
+            self._uphill(tallies.labels_of(batch))
+
+    def remember_graph(self, loss: torch.Tensor) -> None:
+        """A token that lives as long as the graph behind this loss does."""
+        token = _Token()
+        if loss.grad_fn is not None and self.run.forwards % 2 == 0:
+            loss.grad_fn.metadata["doctor"] = token
+            self.graphs.append(weakref.ref(token))
+            self.run.graphs = (sum(r() is not None for r in self.graphs), len(self.graphs))
+
+    def spread(self) -> Any:
+        """How much the logits differed between rows, once."""
+        found, self.row_spread = self.row_spread, None
+        return found
+
+    # -- what is not finite ------------------------------------------------------------------------
+
+    def finite(self, loss: Any) -> None:
+        """Note the first loss that is not finite, and where it comes from."""
+        if isinstance(loss, torch.Tensor):
+            if loss.device.type != "cpu" or loss.dim():
+                return  # read later, with the record
+            loss = loss.item()
+        if loss != loss or loss in (float("inf"), float("-inf")):
+            self.not_finite("loss")
+
+    def not_finite(self, what: str) -> None:
+        """A loss or gradient that is not finite: the first is looked into, all are counted."""
+        run = self.run
+        run.not_finite.append(run.steps + 1)
+        if run.bad is None:
+            run.bad = {"what": what, "step": run.resumed + run.steps + 1,
+                       "batch": run.forwards - 1 + (self.waiting is not None)}  # fmt: skip
+            self.paused = True  # our own forward pass is nobody's evaluation
+            try:
+                run.bad["where"] = suspects.first(self.model, self.last, what)
+            finally:
+                self.paused = False
+
+    # -- evaluation --------------------------------------------------------------------------------
+
+    def _fresh_evaluation(self) -> None:
+        self.evaluating = self.rows = self.dropping = 0
+        self.counts: torch.Tensor | None = None
+
+    def _evaluation_forward(self, args: tuple, kwargs: dict, output: Any) -> None:
+        self.evaluating += 1
+        batch = kwargs or args
+        self.rows += sampling.batch_size(batch) if batch else 0
+        self.dropping += bool(self.any_noise) and all(m.training for m in self.any_noise)
+        key = kinds.label_key(kwargs)
+        logits = kinds.logits_of(output)
+        if key is not None and logits is not None:
+            self.count(logits, kwargs[key])
+
+    def count(self, scores: Any, labels: Any) -> None:
+        """Add rows to the confusion of this evaluation; scores (rows, classes) or (rows,)."""
+        found = tallies.confusion(scores, labels)
+        if found is not None and (self.counts is None or self.counts.shape == found.shape):
+            self.counts = found if self.counts is None else self.counts + found
+
+    def predictions(self, scores: Any, labels: Any) -> None:
+        """All predictions of an evaluation at once; they count instead of what was seen."""
+        scores = scores[0] if isinstance(scores, tuple) else scores
+        found = tallies.confusion(scores, labels)
+        if found is not None:
+            self.counts = found
+
+    def new_epoch(self, epoch: int) -> None:
+        """An epoch begins: its first batch is marked."""
+        self.epoch, self.counted = epoch, True
+
+    def evaluation(self, metrics: Mapping[str, float], rows: int | None = None) -> Evaluation:
+        """What was seen since the last backward pass or evaluation, with the given metrics."""
+        found = Evaluation(
+            self.run.resumed + self.run.steps, dict(metrics), self.rows or None, rows,
+            None if self.counts is None else self.counts.cpu(), self.evaluating, self.dropping,
+        )  # fmt: skip
+        self._fresh_evaluation()
+        return found
+
+
+class _Token:
+    __slots__ = ("__weakref__",)
+
+
+def _length(loader: Any) -> int | None:
+    try:
+        return len(loader)
+    except TypeError:
+        return None

@@ -1,0 +1,196 @@
+"""Online: the loss runs away (O1), at once for want of a warm-up (O3), or is climbed (L4).
+
+Reads a `records.Run`. A rising loss alone is no fault here: it must stay up, stand out of its
+noise, end where the run began or higher, and come with updates or gradients that are too large.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cookbook.doctor import curves
+from cookbook.doctor.examination import Skip
+from cookbook.doctor.findings import Curve, Finding
+from cookbook.doctor.records import Run
+
+FEWEST, LONG = 12, 20  # steps to judge on; steps that a rise must last
+RISE, LARGE, GRADIENT = 1.5, 1e-2, 10.0  # × the best loss; ‖Δw‖/‖w‖ a step; × the median gradient
+EXPLOSION, FLOOR = 10.0, 0.5  # × the loss at the start; under this a loss is as good as none
+STUCK_UPDATE = 0.1  # ‖Δw‖/‖w‖ a step with which nothing can be learnt
+EARLY = 0.03  # share of the plan within which a warm-up would have helped
+
+
+@dataclass(frozen=True)
+class Rise:
+    """How a loss ran away: from `best` to `level`, since `onset`; `how` in words."""
+
+    onset: int
+    best: float
+    level: float
+    how: str
+
+
+def runaway(losses: Sequence[tuple[int, float]]) -> Rise | None:
+    """Whether a line of (step, loss) ends far above its best, beyond its noise, for long.
+
+    >>> runaway([(step, 1.0) for step in range(40)]) is None
+    True
+    """
+    if len(losses) < FEWEST:
+        return None
+    values = np.array([loss for _, loss in losses])
+    lasts = min(LONG, max(8, len(values) // 3))
+    width = max(4, lasts // 2)
+    means = curves.running_mean(values, width)
+    tail = means[-max(1, lasts - width + 1) :]
+    before = means[: len(means) - len(tail)]
+    if not len(before):
+        return None
+    place = int(np.argmin(before))
+    best, start = float(before[place]), float(np.median(values[:3]))
+    quiet = values[: max(FEWEST, place + width)]
+    error = max(curves.standard_error(quiet, width), curves.standard_error(values[-lasts:], width))
+    bound = max((RISE - 1) * abs(best), 0.25 * abs(start), 5 * error)
+    if tail.min() < best + bound or tail.min() < 0.9 * start:
+        return None
+    onset = place + int(np.argmax(means[place:] > best + bound)) + width // 2
+    return Rise(losses[onset][0], best, float(tail.mean()),
+                f"for {lasts} steps or more")  # fmt: skip
+
+
+def explosion(run: Run) -> Rise | None:
+    """Whether the loss multiplied within a few steps and stayed so, or ended in no number."""
+    losses = run.line("loss")
+    if len(losses) < 4:
+        return None
+    values = np.array([loss for _, loss in losses])
+    start, low = abs(float(values[0])), float(values.min())
+    floor = 10 * FLOOR if run.resumed else FLOOR
+    huge = values > max(EXPLOSION * start, floor)
+    if huge.sum() >= 3 and (values[-3:] > 3 * start).all():
+        onset = losses[int(np.argmax(huge))][0]
+        return Rise(onset, low, float(values[huge].max()), "and stayed up")
+    calm = curves.noise(values[:-6]) if len(values) >= 12 else 0.0
+    big = values > max(2 * start + 8 * calm, floor)
+    if run.bad is not None and big[-6:].any() and run.bad["step"] >= losses[-1][0] - 3:
+        onset = losses[int(np.argmax(big))][0]
+        return Rise(onset, low, float(values.max()), "before it was no number any more")
+    return None
+
+
+def pressed(run: Run, onset: int) -> str:
+    """The second sign: updates or gradients that are too large around the onset; "" without."""
+    near = [r for r in run.records if r.step >= onset - 12 and r.step <= onset + 40]
+    updates = [v for _, v in run.line("update", near)]
+    if updates and curves.median(updates) > LARGE:
+        return f"updates of {curves.median(updates):.2g} of the weights a step (bound: {LARGE:g})"
+    before = [v for s, v in run.line("grad") if s < onset]
+    after = [v for s, v in run.line("grad") if onset <= s <= onset + 60]
+    if len(before) >= 3 and len(after) >= 2:
+        times = curves.median(after) / max(curves.median(before), 1e-30)
+        if times > GRADIENT:
+            return f"gradients {times:.0f} times those before (bound: {GRADIENT:g})"
+    return ""
+
+
+def stuck(run: Run) -> Rise | None:
+    """Whether nothing was learnt since the start while each step rewrites the weights."""
+    losses = run.line("loss")
+    if len(losses) < 30:
+        return None
+    values = [loss for _, loss in losses]
+    updates = run.values("update")
+    early = curves.median(updates[:10])
+    if not updates or early < STUCK_UPDATE:
+        return None
+    third = len(values) // 3
+    start, later = abs(values[0]), values[third:]
+    width = max(8, len(later) // 2)
+    end, scatter = float(np.mean(later[-width:])), float(np.std(later))
+    spiked = max(curves.running_mean(values[:third], 2)) > 1.5 * start + 4 * scatter
+    learnt = end < 0.98 * start - scatter / width**0.5
+    if learnt or not spiked or run.resumed:
+        return None
+    return Rise(losses[0][0], start, end, "after a spike, and nothing was learnt")
+
+
+def learning_rate_too_high(run: Run) -> Iterator[Finding]:
+    """O1: the loss ran away and the updates were too large."""
+    if not run.values("loss"):
+        raise Skip("no loss was seen")
+    rise = explosion(run) or runaway(run.line("loss")) or stuck(run)
+    if rise is None or climbing(run):
+        return
+    why = pressed(run, rise.onset)
+    if not why:
+        return
+    bound = RISE * rise.best if rise.best > 0 else None
+    yield Finding(
+        "O1", "warn",
+        f"the loss went from {rise.best:.3g} to {rise.level:.3g} from step {rise.onset} on, "
+        f"{rise.how} (bound: {RISE:g} times its best), with {why}",
+        measured={"best": rise.best, "level": rise.level, "onset": rise.onset},
+        curve=Curve({"loss": run.line("loss")}, bound),
+    )  # fmt: skip
+
+
+def warm_up_missing(run: Run) -> Iterator[Finding]:
+    """O3: it ran away in the first steps, without a warm-up, and came back later."""
+    losses, rates = run.line("loss"), run.values("rate")
+    if run.resumed or len(losses) < 60 or not rates or rates[0] < 0.9 * max(rates[:20]):
+        return
+    values = np.array([loss for _, loss in losses])
+    planned = run.planned or len(values)
+    first = max(10, int(EARLY * planned))
+    start, means = float(np.median(values[:2])), curves.running_mean(values, 5)
+    peak = float(means[: 3 * first].max())
+    onset = int(np.argmax(values > RISE * abs(start)))
+    recovered = means[-1] < start + 0.5 * (peak - start)
+    error = curves.standard_error(values[first:], 5)
+    if not (peak > 2 * abs(start) + 5 * error and recovered and onset < first):
+        return
+    why = pressed(run, onset)
+    if why and not climbing(run):
+        yield Finding(
+            "O3", "warn",
+            f"the loss rose from {start:.3g} to {peak:.3g} within the first {first} steps and fell "
+            f"only later (bound: {2:g} times), without a warm-up and with {why}",
+            measured={"start": start, "peak": peak},
+            curve=Curve({"loss": run.line("loss")}, 2 * abs(start)),
+        )  # fmt: skip
+
+
+def climbing(run: Run) -> str:
+    """Evidence that the loss is climbed, or ""."""
+    signs = run.loss_gradients
+    if len(signs) >= 3 and all(s < 0 for s in signs):
+        return (f"what is descended falls where the model's own loss rises: its gradient by that "
+                f"loss was {curves.median(signs):.3g} in {len(signs)} of {len(signs)} passes "
+                f"(bound: above 0)")  # fmt: skip
+    rows = sum(n for n, _ in run.uphill)
+    if len(run.uphill) >= 3 and rows >= 12 and all(share == 1.0 for _, share in run.uphill):
+        return (f"the gradient at the label's own logit was above 0 in 100 % of {rows} rows: the "
+                f"step makes the right answer less likely (bound: below 0)")  # fmt: skip
+    angles = run.values("angle")
+    if len(angles) >= 5 and np.mean(np.array(angles) > 0) > 0.9 and curves.median(angles) > 0.05:
+        losses = run.values("loss")
+        if len(losses) >= 6:
+            rise, error = curves.change(losses, 0.34)
+            if rise > max(0.05 * abs(losses[0]), 3 * error):
+                return (f"the weights move along the gradient, not against it (cosine "
+                        f"{curves.median(angles):.2f}, bound: below 0), and the loss rose by "
+                        f"{rise:.3g}")  # fmt: skip
+    return ""
+
+
+def loss_is_climbed(run: Run) -> Iterator[Finding]:
+    """L4: the sign of the loss or of the step is wrong."""
+    evidence = climbing(run)
+    if evidence:
+        yield Finding("L4", "error", evidence, curve=Curve({"loss": run.line("loss")}))
+
+
+CHECKS = (learning_rate_too_high, warm_up_missing, loss_is_climbed)

@@ -1,0 +1,198 @@
+"""Online: evaluations that get worse while training gets better (R1), one class only (D4), rows
+lost or scored twice (E2), no better than a trivial answer (E3).
+
+Reads a `records.Run`. One bad evaluation is no sign; a short run that has not learnt yet neither.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from cookbook.doctor import curves
+from cookbook.doctor.examination import Skip
+from cookbook.doctor.findings import Curve, Finding
+from cookbook.doctor.records import Evaluation, Run
+
+PATIENCE, RISE, FALL = 3, 0.05, 0.05  # evaluations since the best; relative rise and fall
+ONE_CLASS, IMBALANCE, MARGIN = 0.95, 0.6, 0.01
+ROWS = 30  # fewer tell nothing about a class
+
+
+def falls(name: str) -> bool:
+    """Whether a metric of this name is better when it is smaller.
+
+    >>> falls("eval_loss"), falls("accuracy"), falls("val_perplexity")
+    (True, False, True)
+    """
+    small = ("loss", "perplexity", "error", "rmse", "mse", "mae", "wer", "cer", "nll")
+    return any(part in small for part in name.lower().replace("-", "_").split("_"))
+
+
+def overfitting(run: Run) -> Iterator[Finding]:
+    """R1: the best evaluation is long past, what followed is worse, and training still falls."""
+    if len(run.evaluations) < PATIENCE + 1:
+        raise Skip("fewer than four evaluations")
+    names = run.evaluations[-1].metrics
+    losses = [n for n in names if falls(n) and n.endswith("loss")]
+    scores = [n for n in names if not falls(n) and _is_score(run, n)]
+    for name in losses[:1] or scores[:1]:
+        worse = _worse(run, name)
+        if worse is None or not _training_falls(run, worse[0]):
+            return
+        at, best, now = worse
+        still = [s for s in scores if losses and _improves(run, s)]
+        severity = "info" if still or run.facts.get("keeps_best") else "warn"
+        line = [(e.step, e.metrics[name]) for e in run.evaluations if name in e.metrics]
+        yield Finding(
+            "R1", severity,
+            f"{name} was best at step {at} ({best:.3g}) and is {now:.3g} now, {PATIENCE} or more "
+            f"evaluations later (bound: {RISE:.0%} worse), while the training loss still falls",
+            measured={"best": best, "now": now, "best_step": at},
+            curve=Curve({name: line, "training loss": run.line("loss")}),
+        )  # fmt: skip
+
+
+def _is_score(run: Run, name: str) -> bool:
+    found = [e.metrics.get(name) for e in run.evaluations]
+    silent = ("runtime", "per_second", "epoch", "time", "steps", "samples")
+    return not any(part in name for part in silent) and all(
+        v is not None and 0 <= v <= 1 for v in found
+    )
+
+
+def _worse(run: Run, name: str) -> tuple[int, float, float] | None:
+    """(step of the best, the best, the level of the last evaluations) where they are worse."""
+    held = [e for e in run.evaluations if math.isfinite(e.metrics.get(name, math.nan))]
+    if len(held) < PATIENCE + 1:
+        return None
+    sign = 1.0 if falls(name) else -1.0
+    values = [sign * e.metrics[name] for e in held]
+    place = int(np.argmin(values))
+    later = values[place + 1 :]
+    if len(later) < PATIENCE:
+        return None
+    best, last = values[place], values[-PATIENCE:]
+    scatter = curves.noise(values) / math.sqrt(len(last))
+    rows = held[place].scored or held[place].rows
+    if not falls(name):
+        scatter = max(scatter, math.sqrt(best * -1 * (1 + best) / rows) if rows else RISE)
+    bound = max(RISE * abs(best), 2 * scatter, 0.01)
+    if min(last) < best + bound or last[-1] < last[0] - scatter:
+        return None
+    return held[place].step, sign * best, sign * last[-1]
+
+
+def _improves(run: Run, name: str) -> bool:
+    values = [e.metrics[name] for e in run.evaluations]
+    return int(np.argmax(values)) >= len(values) - PATIENCE
+
+
+def _training_falls(run: Run, since: int) -> bool:
+    before = [v for s, v in run.line("loss") if s <= since]
+    after = [v for s, v in run.line("loss") if s > since]
+    if len(before) < 3 or len(after) < 3:
+        return False
+    old = np.mean(before[-max(3, len(before) // 3) :])
+    new = np.mean(after[-max(3, len(after) // 3) :])
+    return new < old - max(FALL * abs(old), 2 * curves.standard_error(after, len(after) // 3))
+
+
+def one_class(run: Run) -> Iterator[Finding]:
+    """D4: nearly all predictions are the majority's class, at two evaluations in a row."""
+    judged = [e for e in run.evaluations if e.counts is not None and int(e.counts.sum()) >= ROWS]
+    if len(judged) < 2:
+        raise Skip("fewer than two evaluations with predictions")
+    shares = [_shares(e) for e in judged[-2:]]
+    for predicted, majority, accuracy, _ in shares:
+        imbalanced = majority >= max(IMBALANCE, 1.5 / len(judged[-1].counts))
+        if predicted < ONE_CLASS or not imbalanced or accuracy > majority + MARGIN:
+            return
+    if _too_early(run, judged):
+        return
+    predicted, majority, accuracy, chosen = shares[-1]
+    yield Finding(
+        "D4", "warn",
+        f"{predicted:.1%} of the predictions are class {chosen} at two evaluations (bound: "
+        f"{ONE_CLASS:.0%}) and the accuracy {accuracy:.1%} is that of the majority, {majority:.1%}",
+        measured={"predicted": predicted, "accuracy": accuracy, "majority": majority},
+    )  # fmt: skip
+
+
+def _too_early(run: Run, judged: list[Evaluation]) -> bool:
+    """Whether the run has only begun: few steps, or a loss that is on its way."""
+    losses = run.values("loss")
+    if len(losses) < 20:
+        return True
+    recent = losses[len(losses) // 2 :]
+    moved, error = curves.change(recent)
+    return moved < -max(0.05 * abs(np.mean(recent)), 2 * error)
+
+
+def _shares(evaluation: Evaluation) -> tuple[float, float, float, int]:
+    """Largest share of predictions, majority share of labels, accuracy, the predicted class."""
+    counts = evaluation.counts.double()
+    total = float(counts.sum())
+    columns = counts.sum(0)
+    return (
+        float(columns.max()) / total, float(counts.sum(1).max()) / total,
+        float(counts.diagonal().sum()) / total, int(columns.argmax()),
+    )  # fmt: skip
+
+
+def rows_lost(run: Run) -> Iterator[Finding]:
+    """E2: the rows that were scored are not the rows of the evaluation set."""
+    judged = [e for e in run.evaluations if e.rows and e.scored]
+    if not judged:
+        raise Skip("the size of the evaluation set is not known")
+    last = judged[-1]
+    off = last.scored - last.rows
+    if off == 0 or last.scored > 1.5 * last.rows:  # generation calls the model for each token
+        return
+    what = "were lost" if off < 0 else "were scored twice"
+    yield Finding(
+        "E2", "error" if abs(off) >= 0.01 * last.rows else "warn",
+        f"{last.scored} rows were scored of an evaluation set of {last.rows}: {abs(off)} {what} "
+        f"(bound: 0)",
+        measured={"scored": last.scored, "rows": last.rows},
+    )  # fmt: skip
+
+
+def no_better_than_trivial(run: Run) -> Iterator[Finding]:
+    """E3: training succeeds, and evaluation is that of the most frequent class."""
+    judged = [e for e in run.evaluations if e.counts is not None and int(e.counts.sum()) >= ROWS]
+    losses = run.values("loss")
+    if len(judged) < 3 or len(losses) < 30:
+        raise Skip("fewer than three evaluations with predictions")
+    moved, error = curves.change(losses)
+    learns = moved < -max(0.2 * abs(np.mean(losses[:5])), 3 * error)
+    if not learns or any(_better(e.counts) for e in judged[-3:]):
+        return
+    _, majority, accuracy, _ = _shares(judged[-1])
+    yield Finding(
+        "E3", "warn",
+        f"the accuracy {accuracy:.1%} on {int(judged[-1].counts.sum())} rows is within two "
+        f"standard errors of the majority class, {majority:.1%}, at three evaluations, though the "
+        f"training loss fell by {-moved:.2g}",
+        measured={"accuracy": accuracy, "majority": majority},
+    )  # fmt: skip
+
+
+def _better(counts: torch.Tensor) -> bool:
+    """Above the majority, or above chance in the mean of the classes' recalls."""
+    counts = counts.double()
+    total, of_class = float(counts.sum()), counts.sum(1)
+    majority = float(of_class.max()) / total
+    accuracy = float(counts.diagonal().sum()) / total
+    if accuracy > majority + 2 * math.sqrt(majority * (1 - majority) / total):
+        return True
+    there = of_class > 0
+    recalls = counts.diagonal()[there] / of_class[there]
+    variance = (recalls * (1 - recalls) / of_class[there]).sum() / int(there.sum()) ** 2
+    return float(recalls.mean()) > 1 / int(there.sum()) + 2 * math.sqrt(float(variance)) + 1e-9
+
+
+CHECKS = (overfitting, one_class, rows_lost, no_better_than_trivial)

@@ -1,0 +1,88 @@
+"""Online: gradients left over from the step before (O5), clipping that eats them (O9), accumulated
+ones that are a multiple of what they should be (L3).
+
+Reads a `records.Run`. Gradients may lie about when a forward pass begins, as long as they are
+emptied before the step's own backward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from cookbook.doctor.examination import Skip
+from cookbook.doctor.findings import Curve, Finding
+from cookbook.doctor.records import Run
+
+WINDOWS = 4  # judged at least
+LEFT_OVER = 0.4  # share of them that began with gradients
+CLIPPED_STEPS, CLIPPED, FACTOR = 200, 0.9, 0.1  # nearly all steps cut to a tenth or less
+CONSTANT = 2e-3  # relative scatter of a norm that was cut before it was unscaled
+
+
+def gradients_left_over(run: Run) -> Iterator[Finding]:
+    """O5: no backward pass of a window found the gradients empty."""
+    looked = [r for r in run.records[1:] if r.fresh is not None]
+    if len(looked) < WINDOWS:
+        raise Skip("too few steps to see left-over gradients")
+    left = [r for r in looked if not r.fresh]
+    if len(left) >= LEFT_OVER * len(looked):
+        yield Finding(
+            "O5", "error",
+            f"{len(left)} of {len(looked)} steps added to gradients that the step before had left "
+            f"(bound: 0)",
+            measured={"left_over": len(left), "looked_at": len(looked)},
+            curve=Curve({"gradient": run.line("grad")}, y_label="gradient"),
+        )  # fmt: skip
+
+
+def clipped_before_unscaling(run: Run) -> Iterator[Finding]:
+    """O9: under a loss scaler the scaled gradient was cut, so what remains is limit / scale."""
+    if not run.attempts:
+        raise Skip("does not apply")
+    looked = [r for r in run.records if r.norm and r.scale and r.scale > 16]
+    if len(looked) < 4 or run.facts.get("unscaled_first"):
+        return
+    scaled = np.array([r.norm * r.scale for r in looked])
+    limit = float(np.median(scaled))
+    same = np.abs(scaled / limit - 1) < CONSTANT
+    if same.mean() > 0.75 and limit < 1e3:
+        yield Finding(
+            "O9", "error",
+            f"the gradient's norm times the loss scale was {limit:.3g} in {int(same.sum())} of "
+            f"{len(looked)} steps: it was clipped while scaled by {looked[-1].scale:g}, to "
+            f"{limit / looked[-1].scale:.1g} (bound: unscaled first)",
+            measured={"limit": limit, "scale": looked[-1].scale},
+        )  # fmt: skip
+
+
+def clipped_nearly_always(run: Run) -> Iterator[Finding]:
+    """O9: nearly every step is cut to a tenth of its gradient or less."""
+    limit = run.facts.get("max_grad_norm")
+    logged = [entry["grad_norm"] for entry in run.logs if entry.get("grad_norm")]
+    if limit and len(logged) >= 8:  # the Trainer logs the norm before it clips
+        factors = limit / np.maximum(np.array(logged), 1e-30)
+    else:
+        factors = np.array(run.values("clipped"))
+    if run.steps < CLIPPED_STEPS or len(factors) < 8:
+        raise Skip(f"fewer than {CLIPPED_STEPS} steps to judge clipping by")
+    if np.mean(factors < 1) > CLIPPED and np.median(factors) < FACTOR and not run.attempts:
+        yield Finding(
+            "O9", "warn",
+            f"{np.mean(factors < 1):.0%} of the steps were clipped, the usual one to "
+            f"{np.median(factors):.1%} of its gradient (bound: {FACTOR:.0%})",
+            measured={"factor": float(np.median(factors))},
+        )  # fmt: skip
+
+
+def accumulation_changes_the_gradient(run: Run) -> Iterator[Finding]:
+    """L3: judged by `accumulation` from the first window of micro-batches."""
+    if "accumulation" not in run.facts:
+        raise Skip("does not apply")
+    if run.facts["accumulation"] is not None:
+        yield run.facts["accumulation"]
+
+
+CHECKS = (gradients_left_over, clipped_before_unscaling, clipped_nearly_always,
+          accumulation_changes_the_gradient)  # fmt: skip

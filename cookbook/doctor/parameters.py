@@ -1,0 +1,111 @@
+"""What is known of a run's parameters: which are trained, by whom, with which adapter.
+
+Reads names, flags and optimizer groups; no values but those of LoRA's B. It judges nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from cookbook.doctor import weights
+
+FROZEN_LOOKED_AT = 16
+PROMPTS = ("PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "MULTITASK_PROMPT_TUNING")
+
+
+def facts(model: nn.Module, optimizers: Sequence[Any]) -> dict[str, Any]:
+    """Names and counts that the detectors need; see the keys."""
+    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    held = [p for o in optimizers for g in getattr(o, "param_groups", []) for p in g["params"]]
+    ours, theirs = {id(p) for p in model.parameters()}, {id(p) for p in held}
+    lacking = [(n, p) for n, p in named if id(p) not in theirs]
+    foreign = [p for p in held if id(p) not in ours]
+    wanted = Counter(tuple(p.shape) for _, p in lacking)
+    alike = sum((Counter(tuple(p.shape) for p in foreign) & wanted).values())
+    return {
+        "trainable": len(named), "lacking": [n for n, _ in lacking], "foreign": len(foreign),
+        "foreign_alike": alike, "optimizers": len(optimizers),
+        "head_only": _all_before(named, theirs),
+        "prompt_method": prompt_method(model),
+    }  # fmt: skip
+
+
+def _all_before(named: list, theirs: set[int]) -> bool:
+    """Whether the optimizer was given the last parameters and none of the first: a chosen head."""
+    flags = [id(p) in theirs for _, p in named]
+    return any(flags) and not flags[0] and flags == sorted(flags)
+
+
+def prompt_method(model: nn.Module) -> str:
+    """PEFT's name of the active prompt method, or ""."""
+    config = getattr(model, "peft_config", None)
+    config = config.get(getattr(model, "active_adapter", ""), None) if config else None
+    name = str(getattr(getattr(config, "peft_type", ""), "value", ""))
+    return name if name in PROMPTS else ""
+
+
+def lora_bs(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Trainable B matrices of LoRA, which begin at zero, by name."""
+    return {n: p for n, p in model.named_parameters() if ".lora_B." in n and p.requires_grad}
+
+
+def dropouts(model: nn.Module) -> list[nn.Module]:
+    """Dropout that something trainable stands beside: its mode matters to training.
+
+    A backbone that was frozen may rest in evaluation mode, so the dropout between frozen weights
+    does not count; nor does that of the model's own level, unless everything is trainable.
+    """
+    whole = all(p.requires_grad for p in model.parameters())
+    found = []
+    for name, module in model.named_modules():
+        learns = whole or (name and any(p.requires_grad for p in module.parameters()))
+        if learns:
+            found += [c for c in module.children() if is_dropout(c)]
+    return found
+
+
+def is_dropout(module: nn.Module) -> bool:
+    """A dropout layer with a rate above 0."""
+    return isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0
+
+
+def frozen_samples(groups: Iterable[dict]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """(weight, its sample) of some weights without requires_grad that an optimizer could move."""
+    found = [
+        p for g in groups for p in g["params"]
+        if not p.requires_grad and p.grad is not None and weights.readable(p)
+    ]  # fmt: skip
+    return [(p, weights.sample(p).clone()) for p in weights.spread(found, FROZEN_LOOKED_AT)]
+
+
+def name_of(model: nn.Module, parameter: torch.Tensor) -> str:
+    """The parameter's name in the model, or "a parameter"."""
+    return next((n for n, p in model.named_parameters() if p is parameter), "a parameter")
+
+
+class Lacking:
+    """Trainable parameters that no optimizer holds: do they get gradients, does somebody move
+    them? Looked at after a few steps only."""
+
+    LOOKS = (1, 3, 6)
+
+    def __init__(self, model: nn.Module, names: Sequence[str]) -> None:
+        wanted = set(names)
+        held = [(n, p) for n, p in model.named_parameters() if n in wanted and weights.readable(p)]
+        self.held, self.before = held, []
+
+    def look(self, steps: int, facts: dict[str, Any]) -> None:
+        """Before an optimizer's step, with its gradients still there."""
+        if not self.held or steps not in self.LOOKS:
+            return
+        if not self.before:
+            self.before = [(p, weights.sample(p).clone()) for _, p in weights.spread(self.held, 16)]
+        facts["lacking_graded"] = [n for n, p in self.held if p.grad is not None]
+        facts["lacking_moved"] = any(
+            not torch.equal(weights.sample(p), old) for p, old in self.before
+        )

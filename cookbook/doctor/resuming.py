@@ -1,0 +1,46 @@
+"""A run that goes on: did everything come back (fault K2)?
+
+Looks at the optimizer's state, the schedule's position and the checkpoint's files when a run that
+has steps behind it begins. It loads nothing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from cookbook.doctor import preserve
+
+FILES = {"optimizer.pt": "optimizer state", "scheduler.pt": "schedule"}
+RANDOM = "rng_state*.pth"
+
+
+def missing(optimizer: Any, scheduler: Any, steps: int, args: Any = None) -> list[str]:
+    """What is not as it should be after `steps` optimizer steps, in words."""
+    optimizer, scheduler = preserve.unwrap(optimizer), preserve.unwrap(scheduler)
+    found = []
+    if steps and keeps_state(optimizer) and not getattr(optimizer, "state", True):
+        found.append("the optimizer's state is empty")
+    place = getattr(scheduler, "last_epoch", None)
+    if steps and isinstance(place, int) and place == 0:
+        found.append("the schedule stands at 0")
+    if steps and getattr(args, "ignore_data_skip", False):
+        found.append("the rows begin at the start of the epoch again (ignore_data_skip)")
+    return found
+
+
+def keeps_state(optimizer: Any) -> bool:
+    """Whether the optimizer has something to remember: plain SGD has not."""
+    groups = getattr(optimizer, "param_groups", [])
+    if type(optimizer).__name__ == "SGD":
+        return any(group.get("momentum") for group in groups)
+    return bool(groups)
+
+
+def missing_files(folder: str | Path) -> list[str]:
+    """What a checkpoint's folder lacks for a complete resumption, in words."""
+    folder = Path(folder)
+    lacking = [what for name, what in FILES.items() if not (folder / name).exists()]
+    if not any(folder.glob(RANDOM)):
+        lacking.append("random state")
+    return [f"the checkpoint has no {what}" for what in lacking]

@@ -1,0 +1,164 @@
+"""Online: batches without labels (T3), dropout in the wrong mode (M7), ranks and order (X1, X2,
+X3), resuming (K2), waiting for data (H1), memory (H2), collapse of a contrastive run (C1).
+
+Reads a `records.Run`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cookbook.doctor import curves
+from cookbook.doctor.examination import Skip
+from cookbook.doctor.findings import Curve, Finding
+from cookbook.doctor.records import Run
+
+UNLABELLED = 0.01  # share of batches
+QUIET = 3  # training passes in a row without dropout
+WAITING, WAITED = 0.3, 50  # share of a step, steps
+WINDOWS, GROWTH = 5, 0.05
+HELD = 48  # past losses whose graph is still in memory
+
+
+def batches_without_labels(run: Run) -> Iterator[Finding]:
+    """T3: batches in which every label is ignored."""
+    if not run.labelled:
+        raise Skip("no labels were seen")
+    none, of = len(run.unlabelled), run.labelled
+    harmful = run.bad is not None and none > 0
+    if harmful or none >= max(3, UNLABELLED * of) and none > 0.2 * of or none == of >= 3:
+        yield Finding(
+            "T3", "error",
+            f"{none} of {of} batches had no label to learn from, the first was batch "
+            f"{run.unlabelled[0]} (bound: 0)",
+            measured={"batches": none, "of": of},
+        )  # fmt: skip
+    elif none >= max(3, UNLABELLED * of):
+        yield Finding(
+            "T3", "warn",
+            f"{none} of {of} batches had no label to learn from (bound: {UNLABELLED:.0%})",
+            measured={"batches": none, "of": of},
+        )  # fmt: skip
+
+
+def dropout_in_the_wrong_mode(run: Run) -> Iterator[Finding]:
+    """M7: off while training, or on while evaluating."""
+    if run.dropout_off >= QUIET and not run.facts.get("quiet_on_purpose"):
+        since = " since an evaluation" if run.dropout_on and run.evaluations else ""
+        yield Finding(
+            "M7", "warn",
+            f"dropout was off in the latest {run.dropout_off} training passes{since} (bound: "
+            f"{QUIET - 1}); {run.dropout_on} passes before had it on",
+            remedy="call model.train() before training, and again after each evaluation",
+            measured={"off": run.dropout_off, "on": run.dropout_on},
+        )  # fmt: skip
+    noisy = [e for e in run.evaluations if e.forwards and e.in_training_mode == e.forwards]
+    if noisy and (len(noisy) >= 2 or len(noisy) == len(run.evaluations)):
+        yield Finding(
+            "M7", "warn",
+            f"dropout was on in all {noisy[-1].forwards} passes of the evaluation at step "
+            f"{noisy[-1].step}, in {len(noisy)} of {len(run.evaluations)} evaluations (bound: 0)",
+            remedy="call model.eval() before evaluating, and model.train() afterwards",
+            measured={"noisy": len(noisy)},
+        )  # fmt: skip
+
+
+def ranks_see_the_same(run: Run) -> Iterator[Finding]:
+    """X1: batches of data-parallel ranks agree. X2: their weights do not."""
+    ranks = run.facts.get("ranks")
+    if not ranks:
+        raise Skip("does not apply")
+    same = [hashes for hashes in ranks["batches"] if len(set(hashes)) < len(hashes)]
+    if len(ranks["batches"]) >= 2 and len(same) == len(ranks["batches"]):
+        yield Finding(
+            "X1", "error",
+            f"at {len(same)} of {len(same)} steps two of {len(same[0])} ranks had the same batch "
+            f"(bound: 0)",
+        )  # fmt: skip
+    drift = [(step, off) for step, off in ranks["drift"] if off > 0]
+    if drift:
+        yield Finding(
+            "X2", "error",
+            f"the weights of two ranks differ by {drift[-1][1]:.2g} of their size at step "
+            f"{drift[-1][0]}, since step {drift[0][0]} (bound: 0)",
+            measured={"drift": drift[-1][1]},
+        )  # fmt: skip
+
+
+def same_order_each_epoch(run: Run) -> Iterator[Finding]:
+    """X3: the first batch of two epochs agrees though the sampler shuffles."""
+    if not run.facts.get("shuffles"):
+        raise Skip("does not apply")
+    epochs = sorted(run.epochs)
+    if len(epochs) < 2:
+        raise Skip("fewer than two epochs")
+    pairs = list(zip(epochs, epochs[1:], strict=False))
+    same = [(a, b) for a, b in pairs if run.epochs[a] == run.epochs[b]]
+    if len(same) == len(pairs):
+        yield Finding(
+            "X3", "error",
+            f"the first batch of epoch {same[-1][1] + 1} is that of epoch {same[-1][0] + 1}, "
+            f"though the sampler shuffles ({len(same)} of {len(pairs)} pairs of epochs, bound: 0)",
+        )  # fmt: skip
+
+
+def resumed_in_part(run: Run) -> Iterator[Finding]:
+    """K2: what should have come back from the checkpoint and did not."""
+    missing = run.facts.get("not_resumed", [])
+    if missing:
+        yield Finding(
+            "K2", "error",
+            f"the run goes on at step {run.resumed} and {'; '.join(missing)} (bound: all restored)",
+            measured={"missing": len(missing)},
+        )  # fmt: skip
+
+
+def waiting_for_data(run: Run) -> Iterator[Finding]:
+    """H1: the share of a step between the last one's end and the next forward pass."""
+    timed = [r for r in run.records[5:] if r.wait is not None and r.seconds]
+    if len(timed) < WAITED:
+        raise Skip(f"fewer than {WAITED} timed steps")
+    share = curves.median([r.wait / r.seconds for r in timed])
+    if share > WAITING:
+        yield Finding(
+            "H1", "warn" if run.accelerator and share > 0.5 else "info",
+            f"{share:.0%} of a step pass before its batch is there (bound: {WAITING:.0%})",
+            measured={"share": share},
+        )  # fmt: skip
+
+
+def memory_grows(run: Run) -> Iterator[Finding]:
+    """H2: graphs of past losses are kept, or the accelerator's memory rises without end."""
+    alive, of = run.graphs
+    if of >= HELD and alive >= 0.95 * of:
+        yield Finding(
+            "H2", "warn",
+            f"the graphs of {alive} of the latest {of} losses are still in memory (bound: "
+            f"{0.95:.0%}): somebody keeps the tensors",
+            measured={"alive": alive, "of": of},
+        )  # fmt: skip
+    memory = run.line("memory")[3:]
+    if len(memory) >= 4 * WINDOWS:
+        size = len(memory) // WINDOWS
+        lows = [min(v for _, v in memory[i * size : (i + 1) * size]) for i in range(WINDOWS)]
+        grown = lows[-1] / max(lows[0], 1) - 1
+        if all(b > a for a, b in zip(lows, lows[1:], strict=False)) and grown > GROWTH:
+            yield Finding(
+                "H2", "warn",
+                f"memory after a step rose in each of {WINDOWS} windows, by {grown:.0%} in all "
+                f"(bound: {GROWTH:.0%})",
+                curve=Curve({"bytes": memory}, y_label="bytes"),
+            )  # fmt: skip
+
+
+def contrastive_collapse(run: Run) -> Iterator[Finding]:
+    """C1: judged by `contrastive` on embeddings of the run."""
+    found = run.facts.get("collapse")
+    if not found:
+        raise Skip("does not apply")
+    yield found
+
+
+CHECKS = (batches_without_labels, dropout_in_the_wrong_mode, ranks_see_the_same,
+          same_order_each_epoch, resumed_in_part, waiting_for_data, memory_grows,
+          contrastive_collapse)  # fmt: skip

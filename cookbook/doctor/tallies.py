@@ -1,0 +1,78 @@
+"""Small readings of one batch or output: its own loss, labels, confusion, a hash; a mean of losses.
+
+Pure functions for `batches` and `monitor`; none waits for an accelerator but `fingerprint`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from cookbook.doctor import kinds
+
+CLASSES = 200  # more are not counted
+
+
+def own_loss(output: Any) -> torch.Tensor | None:
+    """`loss` of a model's output, a scalar, or None."""
+    loss = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
+    if loss is None and isinstance(output, tuple) and output:
+        loss = output[0]
+    return loss if isinstance(loss, torch.Tensor) and loss.dim() == 0 else None
+
+
+def labels_of(batch: Any) -> torch.Tensor | None:
+    """The labels in a batch, dict or pair."""
+    if isinstance(batch, Mapping):
+        found = batch.get(kinds.label_key(batch))
+    else:
+        found = batch[1] if isinstance(batch, list | tuple) and len(batch) == 2 else None
+    return found if isinstance(found, torch.Tensor) else None
+
+
+def confusion(scores: Any, labels: Any) -> torch.Tensor | None:
+    """(classes, classes) counts, labels in rows; None where this is no classification of rows."""
+    scores, labels = torch.as_tensor(scores), torch.as_tensor(labels)
+    if labels.dim() != 1 or labels.is_floating_point() or len(labels) != len(scores):
+        return None
+    if scores.dim() == 2:
+        size, chosen = scores.shape[1], scores.argmax(1)
+    elif scores.dim() == 1 and not scores.is_floating_point():
+        size, chosen = int(max(scores.max(), labels.max())) + 1 if len(labels) else 0, scores
+    else:
+        return None
+    if not 1 < size <= CLASSES:
+        return None
+    labels, chosen = labels.long(), chosen.long().to(labels.device)
+    valid = (labels >= 0) & (labels < size)
+    flat = labels * size + chosen
+    return torch.bincount(flat[valid], minlength=size * size).reshape(size, size)
+
+
+def fingerprint(batch: Any) -> str:
+    """A short hash of what a batch holds: equal batches have equal ones."""
+    held = batch.values() if isinstance(batch, Mapping) else batch
+    mark = hashlib.blake2b(digest_size=8)
+    for tensor in held if not isinstance(batch, torch.Tensor) else [batch]:
+        if isinstance(tensor, torch.Tensor) and tensor.numel():
+            flat = tensor.detach().reshape(-1)[:2048].cpu()
+            flat = flat.float() if flat.dtype == torch.bfloat16 else flat
+            mark.update(str(tuple(tensor.shape)).encode() + flat.numpy().tobytes())
+    return mark.hexdigest()
+
+
+def average(losses: Sequence[Any]) -> Any:
+    """The mean of tensors and numbers; a tensor where one lies on an accelerator, unread.
+
+    >>> average([1.0, torch.tensor(2.0)])
+    1.5
+    """
+    if not losses:
+        return None
+    held = [x.float().mean() if isinstance(x, torch.Tensor) else float(x) for x in losses]
+    mean = sum(held) / len(held)
+    on_cpu = isinstance(mean, torch.Tensor) and mean.device.type == "cpu"
+    return mean.item() if on_cpu else mean

@@ -1,0 +1,91 @@
+import torch
+from torch import nn
+
+from cookbook.doctor.batches import Seen
+from cookbook.doctor.records import Run
+
+MODEL = nn.Sequential(nn.Dropout(0.5), nn.Linear(3, 2))
+LABELS = torch.tensor([0, 1])
+
+
+def passed(seen, labels=LABELS, training=True):
+    """One pass of the model, and the backward pass that makes it one of training."""
+    batch = {"x": torch.randn(2, 3), "labels": labels}
+    output = {"logits": MODEL(batch["x"])}
+    seen.forward((), batch, output, training=training, measure=True)
+    if training:
+        seen.commit()
+    return batch
+
+
+def test_a_pass_without_a_backward_is_no_training():
+    seen = Seen(Run(), MODEL)
+    seen.forward((), {}, torch.ones(1), training=True, measure=False)
+    assert seen.run.forwards == 0
+    seen.commit(), seen.commit()
+    assert seen.run.forwards == 1
+
+
+def test_batches_without_labels_are_counted_once():
+    seen = Seen(Run(), MODEL)
+    passed(seen)
+    batch = passed(seen, torch.full((2,), -100))
+    seen.loss(1.0, batch)
+    assert (seen.run.labelled, seen.run.unlabelled) == (2, [2])
+
+
+def test_modes_of_training_and_evaluation():
+    run = Run()
+    seen = Seen(run, MODEL)
+    MODEL.train(), passed(seen)
+    MODEL.eval(), passed(seen), passed(seen)
+    assert (run.dropout_on, run.dropout_off) == (1, 2)
+    MODEL.train(), passed(seen, training=False)
+    found = seen.evaluation({"loss": 1.0})
+    assert (found.scored, found.in_training_mode, int(found.counts.sum())) == (2, 1, 2)
+    assert seen.evaluation({}).scored is None
+
+
+def test_the_first_loss_that_is_not_finite_is_looked_into():
+    seen = Seen(Run(), MODEL)
+    passed(seen)
+    seen.loss(1.0, None)
+    assert seen.run.bad is None
+    seen.loss(float("nan"), None), seen.loss(float("nan"), None)
+    assert seen.run.bad["what"] == "loss" and "loss function" in seen.run.bad["where"]
+    assert len(seen.run.not_finite) == 2
+
+
+def test_the_gradient_at_the_labels_logit():
+    for sign, share in ((1, 0.0), (-1, 1.0)):
+        run = Run()
+        seen, x = Seen(run, MODEL), torch.randn(4, 3)
+        labels = torch.tensor([0, 1, 1, 0])
+        logits = MODEL(x)
+        seen.forward((x,), {}, logits, training=True, measure=True)
+        (sign * nn.functional.cross_entropy(logits, labels)).backward()
+        seen.loss(1.0, (x, labels))
+        assert run.uphill == [(4, share)]
+
+
+def test_graphs_that_are_kept_are_counted():
+    run = Run()
+    seen, kept = Seen(run, MODEL), []
+    for _ in range(5):
+        loss = MODEL(torch.ones(1, 3)).sum()
+        seen.loss(loss, None)
+    assert run.graphs == (1, 5)
+    total = 0
+    for _ in range(5):
+        loss = MODEL(torch.ones(1, 3)).sum()
+        total = total + loss
+        seen.loss(loss, None)
+    assert run.graphs == (5, 10) and kept == []
+
+
+def test_the_first_batch_of_each_epoch_is_marked():
+    run = Run()
+    seen = Seen(run, MODEL, loader=[0, 1, 2])
+    for _ in range(7):
+        passed(seen)
+    assert list(run.epochs) == [0, 1, 2] and len(set(run.epochs.values())) == 3

@@ -1,0 +1,122 @@
+import numpy as np
+import pytest
+
+from cookbook.doctor import divergence_detectors as detectors
+from cookbook.doctor.records import Record, Run
+
+RANDOM = np.random.default_rng
+
+
+def falling(steps=120, start=2.0, end=0.5, noise=0.1, seed=0):
+    line = end + (start - end) * np.exp(-np.arange(steps) / (steps / 4))
+    return line + RANDOM(seed).normal(0, noise, steps)
+
+
+def run_of(losses, update=5e-3, grad=1.0, rate=1e-3, **facts):
+    grads = np.broadcast_to(grad, len(losses))
+    updates = np.broadcast_to(update, len(losses))
+    records = [
+        Record(i + 1, loss=float(loss), rate=rate, update=float(u), grad=float(g))
+        for i, (loss, u, g) in enumerate(zip(losses, updates, grads, strict=True))
+    ]
+    return Run(records=records, steps=len(records), **facts)
+
+
+def found(run):
+    return {f.fault: f for check in detectors.CHECKS for f in check(run)}
+
+
+def diverging(seed=0):
+    good = falling(60, seed=seed)
+    return np.concatenate([good, good[-1] + np.linspace(0, 3, 60) + RANDOM(seed).normal(0, 0.1, 60)])
+
+
+def test_a_loss_that_runs_away_under_large_updates_is_o1():
+    finding = found(run_of(diverging(), update=0.08))["O1"]
+    assert finding.severity == "warn" and "bound: 1.5 times" in finding.evidence
+    assert 60 < finding.measured["onset"] < 100 and finding.curve.bound
+
+
+def test_gradients_are_the_second_sign_too():
+    grads = np.r_[np.ones(60), np.full(60, 40.0)]
+    assert "O1" in found(run_of(diverging(), update=1e-3, grad=grads))
+    assert "O1" not in found(run_of(diverging(), update=1e-3))
+
+
+def test_an_explosion_and_an_end_in_nan_are_o1():
+    assert "O1" in found(run_of([0.7, 0.9, 40, 900, 3000, 9000, 9e4, 1e5], update=0.5))
+    run = run_of([0.7, 0.9, 4.0, 12.0, 90.0, float("nan"), float("nan")], update=0.5)
+    run.bad = {"what": "loss", "step": 6}
+    assert "O1" in found(run)
+
+
+def test_a_nan_without_a_rise_before_is_not_o1():
+    run = run_of([0.7, 0.6, 0.65, 0.6, 0.55, float("nan")], update=0.05)
+    run.bad = {"what": "loss", "step": 6}
+    assert found(run) == {}
+
+
+def test_nothing_learnt_after_a_spike_is_o1():
+    losses = np.r_[0.7, 1.5, 2.5, 1.4, np.full(60, 0.7) + RANDOM(0).normal(0, 0.03, 60)]
+    assert "O1" in found(run_of(losses, update=0.4))
+    flat = 0.7 + RANDOM(0).normal(0, 0.03, 64)  # labels that were shuffled
+    assert found(run_of(flat, update=0.02)) == {}
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("noise", [0.02, 0.3, 0.6])
+def test_noise_alone_is_no_divergence(seed, noise):
+    assert found(run_of(falling(noise=noise, seed=seed), update=0.1)) == {}
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [
+        np.r_[falling(60), 0.35 + RANDOM(2).normal(0, 0.05, 60)],  # a drop at the epoch's end
+        np.r_[falling(60, end=0.01, noise=0.0), np.abs(RANDOM(3).normal(0, 0.03, 100))],  # near 0
+        np.r_[falling(60), falling(60, start=0.9)],  # a warm restart
+        -300 + 40 * falling(120),  # a likelihood, unbounded below
+        falling(8),  # eight steps
+        np.full(100, 0.5) + RANDOM(4).normal(0, 0.05, 100),  # resumed, low from the start
+        np.tile(np.linspace(0.5, 2.5, 12), 10),  # sorted by length
+        np.r_[falling(60, noise=0.05), 5.0, falling(60, start=0.6, noise=0.05)],  # one bad batch
+    ],
+)
+def test_healthy_lines_are_no_divergence(losses):
+    assert found(run_of(losses, update=0.1)) == {}
+
+
+def test_an_early_spike_without_warm_up_that_recovers_is_o3():
+    spike = 1 + 4 * np.exp(-(((np.arange(200) - 8) / 5) ** 2)) - np.arange(200) / 400
+    noisy = spike + RANDOM(0).normal(0, 0.05, 200)
+    assert "O3" in found(run_of(noisy, update=0.05))
+    run = run_of(noisy, update=0.05)
+    for record in run.records[:20]:
+        record.rate = 1e-5 * record.step
+    assert "O3" not in found(run)
+    assert found(run_of(1 + 0.3 * (spike - 1), update=0.05)) == {}
+
+
+def test_three_ways_to_see_a_climb():
+    run = run_of(falling())
+    run.loss_gradients = [-1.0] * 5
+    assert found(run)["L4"].severity == "error"
+    run = run_of(falling())
+    run.uphill = [(8, 1.0)] * 4
+    assert "100 %" in found(run)["L4"].evidence
+    run = run_of(np.linspace(1, 3, 40))
+    for record in run.records:
+        record.angle = 0.6
+    assert "along the gradient" in found(run)["L4"].evidence
+
+
+def test_descent_with_momentum_is_no_climb():
+    run = run_of(np.linspace(1, 2, 40))
+    for record, angle in zip(run.records, RANDOM(0).normal(-0.2, 0.3, 40), strict=True):
+        record.angle = float(angle)
+    run.uphill, run.loss_gradients = [(8, 0.1)] * 5, [1.0, 1.0, 1.0]
+    assert "L4" not in found(run)
+    run = run_of(falling())  # an objective that is maximised, and falls as a loss
+    for record in run.records:
+        record.angle = 0.9
+    assert found(run) == {}

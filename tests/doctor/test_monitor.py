@@ -1,0 +1,156 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from cookbook.doctor.monitor import Monitor
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3))
+
+
+def loss_of(model, rows=8):
+    x = torch.randn(rows, 6)
+    return nn.functional.cross_entropy(model(x), torch.randint(0, 3, (rows,)))
+
+
+def test_nothing_stays_behind(model):
+    optimizer = torch.optim.AdamW(model.parameters())
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer)
+    kind = type(schedule)
+    monitor = Monitor(model, [optimizer], schedule)
+    loss_of(model).backward(), optimizer.step()
+    monitor.close()
+    assert not model._forward_hooks and not model._forward_pre_hooks
+    assert all(not p._backward_hooks for p in model.parameters())
+    assert not optimizer._optimizer_step_pre_hooks and type(schedule) is kind
+    loss_of(model).backward(), optimizer.step()
+    assert monitor.run.steps == 1 and monitor.run.closed
+
+
+@pytest.mark.parametrize("micro", [1, 3])
+@pytest.mark.parametrize("told", ["before", "after", "last"])
+def test_losses_belong_to_the_step_they_came_before(model, micro, told):
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    monitor = Monitor(model, [optimizer])
+    for number in range(4):
+        for place in range(micro):
+            loss_of(model).backward()
+            if told == "before" or told == "after" and place < micro - 1:
+                monitor.observing(float(number))
+        optimizer.step(), optimizer.zero_grad()
+        if told != "before":
+            monitor.observing(float(number))
+    records = monitor.run.records
+    assert [r.loss for r in records] == [0.0, 1.0, 2.0, 3.0]
+    assert [r.micro for r in records] == [micro] * 4 and monitor.run.backwards == 4 * micro
+
+
+@pytest.mark.parametrize("order", ["after step", "before forward", "between"])
+def test_gradients_are_fresh_whenever_they_are_emptied(model, order):
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    monitor = Monitor(model, [optimizer])
+    for _ in range(5):
+        if order == "before forward":
+            optimizer.zero_grad(set_to_none=False)
+        loss = loss_of(model)
+        if order == "between":
+            optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if order == "after step":
+            optimizer.zero_grad()
+    assert [r.fresh for r in monitor.run.records] == [True] * 5
+
+
+def test_left_over_and_discarded_gradients(model):
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    monitor = Monitor(model, [optimizer])
+    for _ in range(4):
+        loss_of(model).backward(), optimizer.step()
+    assert [r.fresh for r in monitor.run.records] == [True, False, False, False]
+    monitor = Monitor(model, [optimizer])
+    for _ in range(4):
+        optimizer.zero_grad(), loss_of(model).backward()
+    assert monitor.run.discarded == 3 and monitor.run.steps == 0
+
+
+def test_a_closure_and_two_optimizers(model):
+    optimizer = torch.optim.LBFGS(model.parameters(), max_iter=3)
+    monitor = Monitor(model, [optimizer])
+
+    def closure():
+        optimizer.zero_grad()
+        loss = loss_of(model)
+        loss.backward()
+        return loss
+
+    optimizer.step(closure), optimizer.step(closure)
+    assert monitor.run.steps == 2 and all(r.fresh is None for r in monitor.run.records)
+    monitor.close()
+    body = torch.optim.SGD(model[0].parameters(), 0.1)
+    head = torch.optim.SGD(model[2].parameters(), 0.1)
+    monitor = Monitor(model, [body, head])
+    for _ in range(3):
+        loss_of(model).backward(), body.step(), head.step(), model.zero_grad()
+    assert monitor.run.steps == 3 and monitor.run.facts["lacking"] == []
+
+
+def test_a_copy_of_the_model_is_not_watched(model):
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    monitor = Monitor(model, [optimizer])
+    copied = copy.deepcopy(model)
+    loss_of(copied).backward()
+    assert monitor.run.backwards == 0 and monitor.cost.failure == ""
+
+
+def test_a_scaler_that_skips(model):
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    monitor = Monitor(model, [optimizer], scaler=scaler)
+    for number in range(6):
+        optimizer.zero_grad()
+        loss = loss_of(model) * (float("inf") if number in (1, 2) else 1.0)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer), scaler.update()
+    assert monitor.run.attempts == 6 and monitor.run.skipped == [2, 3] and monitor.run.steps == 4
+    assert monitor.run.records[0].scale == 1024.0
+
+
+def test_the_run_is_the_same_with_and_without(model):
+    def trained(watched):
+        net = copy.deepcopy(model)
+        optimizer = torch.optim.AdamW(net.parameters(), 1e-2)
+        monitor = Monitor(net, [optimizer]) if watched else None
+        torch.manual_seed(1)
+        for _ in range(20):
+            optimizer.zero_grad()
+            loss = loss_of(net)
+            loss.backward(), optimizer.step()
+            if monitor:
+                monitor.observing(loss)
+        return torch.cat([p.flatten() for p in net.parameters()])
+
+    assert torch.equal(trained(True), trained(False))
+
+
+def test_a_failure_inside_reaches_the_report_and_not_the_run(model):
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    monitor = Monitor(model, [optimizer])
+    monitor.seen = None
+    loss_of(model).backward(), optimizer.step()
+    assert "AttributeError" in monitor.cost.failure
+
+
+def test_later_steps_are_measured_now_and_then(model):
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    monitor = Monitor(model, [optimizer])
+    for _ in range(40):
+        optimizer.zero_grad(), loss_of(model).backward(), optimizer.step()
+    measured = [r.step for r in monitor.run.records if r.moved is not None]
+    assert measured == [*range(1, 13), 16, 21, 26, 31, 36]
+    assert len(monitor.run.line("loss")) == 0 and len(monitor.run.values("update")) == 17

@@ -1,0 +1,39 @@
+import types
+
+import torch
+
+from cookbook.doctor import resuming
+
+
+def trained(steps):
+    parameter = torch.zeros(2, requires_grad=True)
+    optimizer = torch.optim.AdamW([parameter], lr=0.1)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, total_iters=10)
+    for _ in range(steps):
+        parameter.sum().backward()
+        optimizer.step(), schedule.step()
+    return optimizer, schedule
+
+
+def test_a_run_that_was_restored_misses_nothing():
+    assert resuming.missing(*trained(3), 3) == []
+    assert resuming.missing(*trained(0), 0) == []
+
+
+def test_what_was_not_restored_is_named():
+    found = resuming.missing(*trained(0), 30)
+    assert "optimizer's state is empty" in found[0] and "schedule stands at 0" in found[1]
+    args = types.SimpleNamespace(ignore_data_skip=True)
+    assert "start of the epoch" in resuming.missing(*trained(3), 3, args)[0]
+
+
+def test_plain_sgd_has_nothing_to_remember():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    assert resuming.missing(optimizer, None, 30) == []
+
+
+def test_files_of_a_checkpoint(tmp_path):
+    assert len(resuming.missing_files(tmp_path)) == 3
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state_0.pth"):
+        (tmp_path / name).touch()
+    assert resuming.missing_files(tmp_path) == []

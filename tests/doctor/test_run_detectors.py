@@ -1,0 +1,90 @@
+import pytest
+
+from cookbook.doctor import run_detectors as detectors
+from cookbook.doctor.examination import Skip
+from cookbook.doctor.findings import Finding
+from cookbook.doctor.records import Evaluation, Record, Run
+
+
+def found(run):
+    findings = {}
+    for check in detectors.CHECKS:
+        try:
+            findings |= {f.fault: f for f in check(run)}
+        except Skip:
+            pass
+    return findings
+
+
+def test_nothing_seen_nothing_found():
+    assert found(Run()) == {}
+
+
+def test_batches_without_labels_are_t3():
+    assert found(Run(labelled=5, unlabelled=[1, 2, 3, 4, 5]))["T3"].severity == "error"
+    harmful = Run(labelled=50, unlabelled=[7], bad={"what": "loss", "step": 7})
+    assert found(harmful)["T3"].severity == "error"
+    assert found(Run(labelled=100, unlabelled=[3, 5, 9]))["T3"].severity == "warn"
+    assert found(Run(labelled=100, unlabelled=[3])) == {}  # a short masked batch, harmless
+    assert found(Run(labelled=2, unlabelled=[1, 2])) == {}
+
+
+def test_dropout_off_while_training_is_m7():
+    assert "since an evaluation" in found(
+        Run(dropout_on=20, dropout_off=5, evaluations=[Evaluation(20, {})])
+    )["M7"].evidence
+    assert found(Run(dropout_on=20, dropout_off=2)) == {}
+    assert found(Run(dropout_off=9, facts={"quiet_on_purpose": True})) == {}
+
+
+def test_dropout_on_while_evaluating_is_m7():
+    noisy = Evaluation(10, {}, forwards=4, in_training_mode=4)
+    quiet = Evaluation(20, {}, forwards=4)
+    assert "M7" in found(Run(evaluations=[noisy]))
+    assert found(Run(evaluations=[quiet, noisy, quiet])) == {}  # Monte-Carlo dropout, once
+    assert found(Run(evaluations=[Evaluation(10, {}, forwards=4, in_training_mode=2)])) == {}
+
+
+def test_ranks_with_equal_batches_or_other_weights():
+    same, other = ["a", "a"], ["a", "b"]
+    ranks = {"batches": [same, same, same], "drift": [(10, 0.0)]}
+    assert set(found(Run(facts={"ranks": ranks}))) == {"X1"}
+    ranks = {"batches": [other, same, other], "drift": [(10, 0.0), (20, 1e-3)]}
+    assert set(found(Run(facts={"ranks": ranks}))) == {"X2"}
+    ranks = {"batches": [other, other], "drift": [(10, 0.0)]}
+    assert found(Run(facts={"ranks": ranks})) == {}
+
+
+def test_the_same_order_each_epoch_is_x3():
+    epochs = {0: "a", 1: "a", 2: "a"}
+    assert "X3" in found(Run(epochs=epochs, facts={"shuffles": True}))
+    assert found(Run(epochs=epochs, facts={"shuffles": False})) == {}  # on purpose
+    assert found(Run(epochs={0: "a", 1: "b"}, facts={"shuffles": True})) == {}
+    assert found(Run(epochs={0: "a"}, facts={"shuffles": True})) == {}
+
+
+def test_what_was_not_resumed_is_k2():
+    facts = {"not_resumed": ["the optimizer's state is empty"]}
+    assert "goes on at step 40" in found(Run(resumed=40, facts=facts))["K2"].evidence
+
+
+@pytest.mark.parametrize("wait, accelerator, severity",
+                         [(0.7, True, "warn"), (0.7, False, "info"), (0.1, True, None)])  # fmt: skip
+def test_waiting_for_data_is_h1(wait, accelerator, severity):
+    records = [Record(i, wait=wait, seconds=1.0) for i in range(80)]
+    findings = found(Run(records=records, accelerator=accelerator))
+    assert (findings["H1"].severity if findings else None) == severity
+
+
+def test_memory_that_grows_is_h2():
+    assert found(Run(graphs=(64, 64)))["H2"].severity == "warn"
+    assert found(Run(graphs=(2, 64))) == {} == found(Run(graphs=(10, 10)))
+    growing = [Record(i, memory=1000 + 10 * i) for i in range(60)]
+    assert "H2" in found(Run(records=growing))
+    steady = [Record(i, memory=1000 + 300 * (i % 7)) for i in range(60)]
+    assert found(Run(records=steady)) == {}
+
+
+def test_a_collapse_is_passed_on():
+    collapse = Finding("C1", "warn", "mean cosine 0.99")
+    assert found(Run(facts={"collapse": collapse})) == {"C1": collapse}

@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+
+from cookbook.doctor import schedule_detectors as detectors
+from cookbook.doctor.records import Record, Run, Schedule
+
+
+def run_of(rates, schedule=None, micro=1, **how):
+    records = [Record(i + 1, loss=1.0, rate=float(rate)) for i, rate in enumerate(rates)]
+    steps = len(records)
+    return Run(records=records, steps=steps, backwards=steps * micro, schedule=schedule, **how)
+
+
+def found(run):
+    return {f.fault: f for check in detectors.CHECKS for f in check(run)}
+
+
+def linear(steps, warm=5):
+    return [min(i / warm, (steps - i) / (steps - warm)) for i in range(steps)]
+
+
+def lambda_lr(calls, horizon=None, steps=True):
+    return Schedule("LambdaLR", calls=calls, horizon=horizon, counts_steps=steps)
+
+
+def test_a_rate_of_zero_from_the_start_is_o2():
+    assert found(run_of([0.0] * 8))["O2"].severity == "error"
+    assert found(run_of([0.0, 0.1, 0.2, 0.2, 0.1, 0.0])) == {}  # a warm-up's first step
+    assert found(run_of([0.0] * 5 + [1e-3] * 20)) == {}
+
+
+@pytest.mark.parametrize("planned", [100, None])
+def test_a_linear_schedule_that_ends_with_the_run_is_healthy(planned):
+    assert found(run_of(linear(100), lambda_lr(100, 100), planned=planned, closed=True)) == {}
+
+
+def test_stepped_twice_for_each_step():
+    finding = found(run_of([1e-3] * 20, lambda_lr(40, 100), closed=True))["O4"]
+    assert "2.00 times for each (bound: 1)" in finding.evidence
+
+
+def test_stepped_for_each_micro_batch():
+    rates = [*linear(10), *[0.0] * 30]
+    assert "O4" in found(run_of(rates, lambda_lr(160, 40), micro=4, planned=40))
+    assert "O4" in found(run_of(rates, lambda_lr(160, 40), micro=4, closed=True))
+    planned_so = run_of(linear(40), lambda_lr(160, 160), micro=4, closed=True)
+    assert found(planned_so) == {}  # planned in micro-batches, and ends with the run
+
+
+def test_a_schedule_that_is_never_stepped():
+    never = run_of([1e-3] * 30, lambda_lr(0, 30))
+    assert "stepped 0 times" in found(never)["O4"].evidence
+    assert found(run_of([1e-3] * 30, lambda_lr(0, 30, steps=None))) == {}  # may count epochs
+    assert found(run_of([1e-3] * 10, lambda_lr(0, 30))) == {}
+
+
+def test_planned_in_steps_and_stepped_in_epochs():
+    seldom = run_of([1e-3] * 120, lambda_lr(3, 120), closed=True)
+    assert "planned for 120" in found(seldom)["O4"].evidence
+    epochs = run_of([1e-3] * 120, lambda_lr(3, 4), closed=True)
+    assert found(epochs) == {}
+
+
+def test_a_rate_that_dies_before_the_plan_ends():
+    assert "O4" in found(run_of([*linear(30), *[0.0] * 40], lambda_lr(70, 30), planned=70))
+    assert "O4" in found(run_of([*linear(30), *[0.0] * 40], lambda_lr(70, 30)))
+    assert "O4" in found(run_of(0.5 ** np.arange(80), Schedule("ExponentialLR", calls=80)))
+
+
+@pytest.mark.parametrize(
+    "rates",
+    [
+        [1e-3] * 100,
+        [1e-3 * 0.1 ** (i // 30) for i in range(100)],  # StepLR
+        1e-3 * (1 + np.cos(np.linspace(0, np.pi, 100))) / 2,
+        1e-3 * (1 + np.cos(np.linspace(0, 6 * np.pi, 100) % np.pi)) / 2,  # warm restarts
+        [*linear(95), *[0.0] * 3],
+    ],
+)
+def test_healthy_schedules(rates):
+    assert found(run_of(rates, Schedule("Any", calls=len(rates)), planned=100, closed=True)) == {}
+    assert found(run_of(rates, Schedule("Any", placed=4 * len(rates)), micro=4)) == {}
+    assert found(run_of(rates, None, planned=100)) == {}
+
+
+def test_a_scaler_that_skips_and_a_plateau_are_no_fault():
+    run = run_of([1e-3] * 6, lambda_lr(14, 100))
+    run.skipped = list(range(1, 9))
+    assert found(run) == {}
+    plateau = Schedule("ReduceLROnPlateau", calls=3, counts_steps=False)
+    assert found(run_of([1e-3] * 40 + [1e-9] * 40, plateau, planned=200)) == {}

@@ -1,0 +1,41 @@
+import torch
+from torch import nn
+
+from cookbook.doctor import tallies
+
+
+def test_confusion_of_scores_and_of_classes():
+    scores, labels = torch.tensor([[2.0, 1.0], [0.0, 1.0], [0.0, 1.0]]), torch.tensor([0, 1, 0])
+    expected = [[1, 1], [0, 1]]
+    assert tallies.confusion(scores, labels).tolist() == expected
+    assert tallies.confusion(torch.tensor([0, 1, 1]), labels).tolist() == expected
+    ignored = tallies.confusion(scores, torch.tensor([0, -100, 0]))
+    assert int(ignored.sum()) == 2
+
+
+def test_what_is_no_classification_has_no_confusion():
+    assert tallies.confusion(torch.randn(3, 5, 7), torch.zeros(3, 5, dtype=torch.long)) is None
+    assert tallies.confusion(torch.randn(3, 1), torch.zeros(3)) is None
+    assert tallies.confusion(torch.randn(3), torch.zeros(3, dtype=torch.long)) is None
+
+
+def test_equal_batches_have_equal_fingerprints():
+    a = {"x": torch.arange(6), "y": torch.ones(2, dtype=torch.bfloat16)}
+    b = {"x": torch.arange(6), "y": torch.ones(2, dtype=torch.bfloat16)}
+    assert tallies.fingerprint(a) == tallies.fingerprint(b)
+    assert tallies.fingerprint(a) != tallies.fingerprint({**b, "x": torch.arange(6).flip(0)})
+    assert tallies.fingerprint(a["x"]) == tallies.fingerprint([a["x"]])
+
+
+def test_own_loss_and_labels():
+    loss = nn.functional.mse_loss(torch.ones(2), torch.zeros(2))
+    assert tallies.own_loss({"loss": loss}) is loss and tallies.own_loss((loss, 1)) is loss
+    assert tallies.own_loss(torch.ones(2)) is None
+    labels = torch.tensor([1])
+    assert tallies.labels_of({"labels": labels}) is labels
+    assert tallies.labels_of((torch.ones(1), labels)) is labels
+    assert tallies.labels_of(None) is None
+
+
+def test_average_of_nothing_is_none():
+    assert tallies.average([]) is None and tallies.average([torch.tensor([1.0, 3.0])]) == 2.0

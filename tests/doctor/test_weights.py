@@ -1,0 +1,64 @@
+import torch
+from torch import nn
+
+from cookbook.doctor import weights
+from cookbook.doctor.records import Record
+
+
+def stepped(model, change):
+    """A record of one step that `change` makes."""
+    samples, record = weights.WeightSamples(model), Record(1)
+    samples.before()
+    with torch.no_grad():
+        change()
+    samples.after(record)
+    return samples, record
+
+
+def test_matrices_are_chosen_and_embeddings_only_where_there_is_nothing_else():
+    model = nn.Sequential(nn.Embedding(50, 4), *[nn.Linear(4, 4) for _ in range(12)])
+    names = list(weights.choose(model))
+    assert len(names) == 10 and "1.weight" in names and "12.weight" in names
+    assert sum("bias" in n or n == "0.weight" for n in names) == 2
+    assert list(weights.choose(nn.Embedding(5, 4))) == ["weight"]
+
+
+def test_the_relative_update_is_that_of_the_whole_tensor():
+    model = nn.Linear(64, 64, bias=False)
+    with torch.no_grad():
+        model.weight.fill_(2.0)
+    model.weight.grad = torch.ones_like(model.weight)
+    _, record = stepped(model, lambda: model.weight.sub_(0.02))
+    assert abs(float(record.update) - 0.01) < 1e-6
+    assert bool(record.moved) and abs(float(record.angle) + 1) < 1e-5
+
+
+def test_nothing_moved_and_ascent():
+    model = nn.Linear(8, 8)
+    model(torch.ones(1, 8)).sum().backward()
+    assert not bool(stepped(model, lambda: None)[1].moved)
+    up = stepped(model, lambda: [p.add_(p.grad) for p in model.parameters()])[1]
+    assert float(up.angle) > 0.99
+
+
+def test_weights_that_begin_at_zero_have_no_relative_update():
+    model = nn.Linear(4, 4)
+    for p in model.parameters():
+        nn.init.zeros_(p)
+    assert stepped(model, lambda: model.weight.add_(1.0))[1].update is None
+
+
+def test_half_precision_swallows_a_small_update_and_not_a_large_one():
+    for size, swallowed in ((1e-4, 1.0), (0.1, 0.0)):
+        model = nn.Linear(16, 16, bias=False).to(torch.bfloat16)
+        nn.init.ones_(model.weight)
+        model.weight.grad = torch.ones_like(model.weight)
+        _, record = stepped(model, lambda m=model, s=size: m.weight.sub_(s))
+        assert float(record.swallowed) == swallowed
+
+
+def test_sparse_gradients_and_models_without_weights():
+    model = nn.Embedding(10, 4, sparse=True)
+    model(torch.tensor([1])).sum().backward()
+    assert stepped(model, lambda: model.weight.add_(1))[1].moved
+    assert stepped(nn.ReLU(), lambda: None)[1].moved is None
