@@ -45,7 +45,10 @@ OPTIONAL = {"cookbook": {"tensorboard"}}  # cookbook doctor reads its logs
 WINGS = {"data", "maths", "models", "training", "finetuning", "evaluation", "scaling", "doctor"}
 HEAVY = {"transformers", "datasets", "peft", "sklearn", "pandas", "matplotlib"}
 # A subclass needs its base at the top of the file; the wing's face loads it only when used.
-SUBCLASSES = {"cookbook/training/trainer.py": {"transformers"}}
+SUBCLASSES = {
+    "cookbook/training/trainer.py": {"transformers"},
+    "cookbook/doctor/callback.py": {"transformers"},
+}
 
 
 def by_name(path):

@@ -141,7 +141,7 @@ def adapter_stays_zero(run: Run) -> Iterator[Finding]:
     """M6: every B of LoRA is still zero after steps that should have moved it."""
     if not run.facts.get("lora"):
         raise Skip("does not apply")
-    effective = sum(bool(r.rate) for r in run.records)
+    effective = sum(r.rate != 0 for r in run.records)
     if run.facts.get("lora_zero") == run.facts["lora"] and effective >= STEPS:
         yield Finding(
             "M6", "error",
