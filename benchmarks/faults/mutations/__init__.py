@@ -1,0 +1,1 @@
+"""One-line changes that make a healthy script faulty, by subject."""

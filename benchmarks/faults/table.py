@@ -1,0 +1,59 @@
+"""The table of faults: which change to which script is which fault.
+
+A mutation changes one line of a `Recipe`. `also` names verdicts that are as right as the fault's
+own, because the change is both; `advice` means that the doctor is asked for advice only.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+GROUPS = ("data", "tokens", "models", "losses", "optimization", "precision", "running")
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One way to commit a fault, and the families whose script can hold it."""
+
+    fault: str
+    name: str
+    apply: Callable[[Any], None]
+    families: tuple[str, ...]
+    loop: str = ""
+    online: bool = False
+    also: tuple[str, ...] = ()
+    advice: bool = False
+
+
+_TABLE: list[Mutation] = []
+
+
+def fault(identifier: str, families: str, **how: Any) -> Callable[[Callable], Callable]:
+    """Register a function of a recipe as a way to commit this fault in these families."""
+
+    def register(apply: Callable[[Any], None]) -> Callable[[Any], None]:
+        _TABLE.append(Mutation(identifier, apply.__name__, apply, tuple(families.split()), **how))
+        return apply
+
+    return register
+
+
+def table() -> list[Mutation]:
+    """All mutations, in the order of the groups."""
+    for group in GROUPS:
+        importlib.import_module(f"faults.mutations.{group}")
+    names = [mutation.name for mutation in _TABLE]
+    assert len(set(names)) == len(names), "a name stands twice"
+    return list(_TABLE)
+
+
+def applicability() -> dict[str, dict[str, list[str]]]:
+    """Fault → family → the names of its mutations, as plain JSON."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for mutation in table():
+        for family in mutation.families:
+            found.setdefault(mutation.fault, {}).setdefault(family, []).append(mutation.name)
+    return found
