@@ -18,7 +18,7 @@ from torch import nn
 from cookbook.doctor import preserve
 from cookbook.doctor.findings import Finding
 from cookbook.doctor.report import Report
-from cookbook.doctor.subject import Subject
+from cookbook.doctor.subject import Skip, Subject
 
 # A check takes a Subject and yields Findings. Each of these files lists its own in CHECKS: a tuple
 # of functions. Those of the PROBES run the model; everything is put back after each of them.
@@ -30,11 +30,9 @@ PROBES = ("forward_probes", "causality_probes", "padding_probes", "packing_probe
           "finite_probes", "adapter_probes", "accumulation_probes", "metric_probes", "contrastive",
           "learning_probes")  # fmt: skip
 
+__all__ = ["PROBES", "READERS", "Skip", "attempt", "examine", "run"]
+
 Check = Callable[[Subject], Iterable[Finding]]
-
-
-class Skip(Exception):
-    """Raised by a check that does not apply here; the message says why, for `not_checked`."""
 
 
 def examine(
@@ -78,13 +76,15 @@ def run(
 ) -> Report:
     """Run the checks of these files on a subject and report; everything is put back."""
     findings, checked, reasons = [], [], {}
-    unready = _unready(subject.model)
     held = (subject.train_dataset, subject.eval_dataset, subject.train.collator, subject.loss_fn)
     with preserve.everything(
         subject.model, subject.optimizer, subject.lr_scheduler, held
     ) as before:
         for probing, files in ((False, readers), (True, probes)):
-            if probing and unready:
+            with _uncompiled(subject.model):
+                unready = _unready(subject) if probing else ""
+            before.restore()
+            if unready:
                 reasons["probes"] = unready
                 continue
             for name, check in _checks(files):
@@ -110,15 +110,25 @@ def attempt(check: Check, subject: Any) -> tuple[list[Finding], str]:
         return [], f"failed with {type(error).__name__}: {' '.join(str(error).split())[:120]}"
 
 
-def _unready(model: nn.Module | None) -> str:
-    """Why a model cannot be run; "" where it can."""
-    if model is None:
-        return "does not apply"
-    parameters = list(model.parameters())
-    if any(isinstance(p, nn.parameter.UninitializedTensorMixin) for p in parameters):
-        return "lazy parameters get their shape in the first forward pass: run one before"
-    return "parameters on the meta device hold no values" if any(
-        p.is_meta for p in parameters) else ""  # fmt: skip
+def _unready(subject: Subject) -> str:
+    """Why no probe can run the model; "" where one forward pass went well, or there is no data."""
+    from cookbook.doctor import responses
+
+    if subject.unready:
+        return subject.unready
+    try:
+        with responses.quiet(subject):
+            subject.forward(responses.inputs(subject))
+    except Skip:
+        return ""
+    except Exception as error:
+        try:
+            with responses.quiet(subject):
+                subject.forward(subject.batch("train", responses.ROWS))
+        except Exception:
+            words = " ".join(str(error).split())[:120]
+            return f"the forward pass raised {type(error).__name__}: {words}"
+    return ""
 
 
 def _uncompiled(model: nn.Module | None) -> contextlib.AbstractContextManager:

@@ -1,0 +1,159 @@
+"""Do the labels belong to their rows (fault D8)?
+
+Rows and labels that were joined by a wrong index show no dependence in any simple view of the
+inputs, nor in the model's own features, while one batch can still be memorised. One view that beats
+its permuted twins is enough to say nothing. A task may be too deep for every view (a parity), so
+this is a warning at most; pairs of texts, regressions, few rows and rare classes are left alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from cookbook.doctor import gradients, learning_probes, sampling, simple_features
+from cookbook.doctor.examination import Skip
+from cookbook.doctor.findings import Finding
+from cookbook.doctor.simple_features import Probe
+from cookbook.doctor.subject import Subject
+
+FEWEST, MOST = 200, 1000  # labelled rows
+RARE = 15  # rows that every class that counts must have
+MAJORITY = 0.85  # share of one class above which nothing can be seen
+BEATS = 2.5  # standard deviations of the permuted twins
+WORK = 3e11  # multiplications that the model's own features may cost
+
+
+def check_labels_belong(subject: Subject) -> Iterable[Finding]:
+    """Probes of simple views and of the model's features, against permuted labels."""
+    if subject.kind != "classifier" or subject.model is None:
+        raise Skip("does not apply")
+    batch, labels = _table(subject)
+    found: list[Probe] = []
+    for view, columns in simple_features.views(batch):
+        if _any_beats(found, view, columns, labels):
+            return
+    if not found:
+        raise Skip("does not apply")
+    own = _own_features(subject, batch)
+    if own is not None and _any_beats(found, "the model's features", own, labels[: len(own)]):
+        return
+    small = learning_probes.small_batch(subject)
+    if learning_probes.why_not(subject, small) or not _memorised(subject, small):
+        raise Skip("the model was not seen to fit one batch")
+    best = max(found, key=lambda p: p.distance)
+    yield Finding(
+        "D8", "warn",
+        f"the best of {len(found)} probes scores {best.accuracy:.1%} on held-out rows and "
+        f"{best.permuted:.1%} with permuted labels, {best.distance:.1f} deviations apart (bound: "
+        f"{BEATS} over {len(labels)} rows), while one batch can be memorised",
+        measured={"accuracy": best.accuracy, "permuted": best.permuted, "rows": len(labels),
+                  "distance": best.distance},
+    )  # fmt: skip
+
+
+def _any_beats(found: list[Probe], view: str, columns: np.ndarray, labels: np.ndarray) -> bool:
+    for name, kernel in simple_features.kernels(view, columns):
+        one = simple_features.probe(name, kernel, labels)
+        found.append(one)
+        if one.distance > BEATS:
+            return True
+    return False
+
+
+def _table(subject: Subject) -> tuple[Any, np.ndarray]:
+    """Up to `MOST` rows as one batch, and their classes from 0; Skip where too little is there."""
+    rows = subject.train.rows
+    if len(rows) < FEWEST:
+        raise Skip("does not apply")
+    step = max(1, len(rows) // MOST)
+    batch = subject.train.collate(rows[::step][:MOST])
+    labels = subject.labels(batch)
+    if labels is None or labels.dim() != 1 or labels.is_floating_point() or _paired(subject, batch):
+        raise Skip("does not apply")
+    values = labels.cpu().numpy()
+    kept = np.isin(values, [c for c in np.unique(values) if c >= 0 and (values == c).sum() >= RARE])
+    classes, numbers = np.unique(values[kept], return_inverse=True)
+    largest = np.bincount(numbers).max(initial=0) / max(1, len(numbers))
+    if len(numbers) < FEWEST or len(classes) < 2 or largest > MAJORITY:
+        raise Skip("does not apply")
+    return _rows_of(batch, torch.from_numpy(kept.nonzero()[0])), numbers
+
+
+def _rows_of(batch: Any, places: torch.Tensor) -> Any:
+    size = sampling.batch_size(batch)
+
+    def chosen(value: Any) -> Any:
+        whole = isinstance(value, torch.Tensor) and value.dim() and len(value) == size
+        return value[places.to(value.device)] if whole else value
+
+    if isinstance(batch, Mapping):
+        return {k: chosen(v) for k, v in batch.items()}
+    return type(batch)(chosen(v) for v in batch)
+
+
+def _paired(subject: Subject, batch: Any) -> bool:
+    """Whether rows are pairs of texts, whose label no bag of tokens tells."""
+    if not isinstance(batch, Mapping):
+        return False
+    types = batch.get("token_type_ids")
+    if isinstance(types, torch.Tensor) and bool((types > 0).any()):
+        return True
+    ids, separator = batch.get("input_ids"), getattr(subject.tokenizer, "sep_token_id", None)
+    if isinstance(ids, torch.Tensor) and separator is not None:
+        return float((ids == separator).sum(-1).float().mean()) > 1.5
+    inputs = [v for v in batch.values() if isinstance(v, torch.Tensor) and v.is_floating_point()]
+    return ids is not None and bool(inputs)  # text and image together
+
+
+def _own_features(subject: Subject, batch: Any) -> np.ndarray | None:
+    """What the last linear layer before the logits takes in, of as many rows as are affordable."""
+    size = sampling.batch_size(batch)
+    parts = batch.values() if isinstance(batch, Mapping) else batch[:1]
+    ids = next((v for v in parts if isinstance(v, torch.Tensor) and v.dim() > 1), None)
+    places = ids.shape[1] if ids is not None and not ids.is_floating_point() else 32
+    weights = sum(p.numel() for p in subject.bare.parameters())
+    rows = min(size, int(WORK / (weights * places + 1)))
+    if rows < FEWEST // 2:
+        return None
+    found: list[torch.Tensor] = []
+    with torch.no_grad(), subject.mode(training=False):
+        for start in range(0, rows, 32):
+            part = _rows_of(batch, torch.arange(start, min(start + 32, rows)))
+            with _inputs_of_linear(subject.bare) as seen:
+                logits = subject.logits(gradients.forward(subject, part))
+            fits = [x for x, shape in seen if logits is not None and shape == logits.shape]
+            if not fits or len(fits[-1]) != sampling.batch_size(part):
+                return None
+            found.append(fits[-1].flatten(1).float().cpu())
+    return torch.cat(found).nan_to_num().numpy()
+
+
+@contextlib.contextmanager
+def _inputs_of_linear(model: nn.Module) -> Iterator[list[tuple[torch.Tensor, torch.Size]]]:
+    """Within, the list fills with (input, shape of the output) of every linear layer that runs."""
+    seen: list[tuple[torch.Tensor, torch.Size]] = []
+
+    def look(_: nn.Module, inputs: tuple, output: Any) -> None:
+        if inputs and isinstance(output, torch.Tensor):
+            seen.append((inputs[0].detach(), output.shape))
+
+    handles = [m.register_forward_hook(look) for m in model.modules() if isinstance(m, nn.Linear)]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _memorised(subject: Subject, batch: Any) -> bool:
+    lines = learning_probes.overfit(subject, batch)
+    return any(min(line) < learning_probes.KEPT * line[0] for line in lines.values())
+
+
+CHECKS = (check_labels_belong,)
