@@ -65,7 +65,9 @@ def check_adapter_acts(subject: Subject) -> Iterable[Finding]:
 
 
 def _is_layer(module: nn.Module) -> bool:
-    return hasattr(module, "disable_adapters") and hasattr(module, "active_adapters")
+    # transformers' own models have methods of these names.
+    switch = getattr(module, "disable_adapters", None)
+    return isinstance(switch, bool) and hasattr(module, "active_adapters")
 
 
 def _active(model: nn.Module) -> list[str]:

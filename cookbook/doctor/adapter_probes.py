@@ -88,7 +88,10 @@ def _added(subject: Subject) -> list[int]:
 
 def _embedding(subject: Subject) -> nn.Module | None:
     base = kinds.base_of(subject.bare)
-    found = getattr(base, "get_input_embeddings", lambda: None)()
+    try:
+        found = getattr(base, "get_input_embeddings", lambda: None)()
+    except NotImplementedError:  # two towers have no embedding of their own
+        return None
     return found if isinstance(found, nn.Module) else None
 
 

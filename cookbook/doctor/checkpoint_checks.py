@@ -118,6 +118,8 @@ def origins(model: nn.Module, name: str, weights: dict[str, torch.Tensor]) -> di
 
 def weight_files(name: str) -> dict[str, Path] | None:
     """Stored key → the safetensors file that holds it; None where no file can be found."""
+    if not name:
+        return None
     folder = Path(name)
     single, index = find_file(folder, "model.safetensors"), None
     if single is None:
@@ -141,7 +143,10 @@ def find_file(folder: Path, name: str) -> Path | None:
         return None
     from huggingface_hub import try_to_load_from_cache  # looks on the disk only
 
-    found = try_to_load_from_cache(str(folder), name)
+    try:
+        found = try_to_load_from_cache(str(folder), name)
+    except ValueError:  # no name that the hub would allow
+        return None
     return Path(found) if isinstance(found, str) else None
 
 

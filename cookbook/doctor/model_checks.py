@@ -118,7 +118,7 @@ def new_head(subject: Subject) -> dict[str, nn.Parameter]:
     weights = [p for p in found.values() if p.dim() >= 2 and p.numel() > 1]
     if not weights or any(getattr(p, "_is_hf_initialized", False) for p in found.values()):
         return {}
-    files = checkpoint_checks.weight_files(checkpoint_checks.checkpoint_name(base) or "-")
+    files = checkpoint_checks.weight_files(checkpoint_checks.checkpoint_name(base))
     if files is not None:
         plain = {n: re.sub(r"modules_to_save\.\w+\.", "", n) for n in found}
         stored = [checkpoint_checks.stored_key(files, base, name) for name in plain.values()]
@@ -149,7 +149,10 @@ def _tied_pairs(model: nn.Module):
     ties = getattr(model, "_tied_weights_keys", None)
     if not ties:
         return
-    outputs, inputs = model.get_output_embeddings(), model.get_input_embeddings()
+    try:
+        outputs, inputs = model.get_output_embeddings(), model.get_input_embeddings()
+    except (AttributeError, NotImplementedError):  # two towers have no embedding of their own
+        return
     pairs = []
     if outputs is not None and inputs is not None:
         pairs.append((("the output embedding", "the input embedding"), outputs, inputs))

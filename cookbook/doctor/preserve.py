@@ -30,7 +30,7 @@ class Snapshot:
         kept = [tensor for tensor in tensors if not isinstance(tensor, lazy)]
         self.tensors = [(tensor, tensor.detach().clone()) for tensor in kept]
         parameters = list(model.parameters()) if model is not None else []
-        self.needs = [(p, p.requires_grad) for p in parameters]
+        self.needs = [(p, p.requires_grad) for p in parameters if not isinstance(p, lazy)]
         self.grads = [(p, p.grad, None if p.grad is None else p.grad.clone()) for p in parameters]
         self.optimizers = [(o, _optimizer_state(o)) for o in several(optimizer)]
         self.schedulers = [(s, _attributes(s)) for s in several(scheduler)]

@@ -89,7 +89,12 @@ class Sample:
     def front(self, count: int) -> Iterator[Any]:
         """The first rows of a stream, for at most `SECONDS`; the stream itself is not used up."""
         until = time.process_time() + SECONDS
-        for row in _take(self.dataset, count):
+        try:
+            rows = _take(self.dataset, count)
+        except TypeError:
+            self.problem = self.problem or "reading a generator, which has no copy, would use it up"
+            return
+        for row in rows:
             yield row
             if time.process_time() > until:
                 return

@@ -17,6 +17,11 @@ from torch import nn
 from cookbook.doctor import kinds, sampling
 
 IGNORE = -100
+LAZY = nn.parameter.UninitializedTensorMixin
+
+
+class Skip(Exception):
+    """Raised by a check that does not apply here; the message says why, for `not_checked`."""
 
 
 class Subject:
@@ -100,6 +105,18 @@ class Subject:
         first = next(self.model.parameters(), None)
         return torch.device("cpu") if first is None else first.device
 
+    @functools.cached_property
+    def unready(self) -> str:
+        """Why the model cannot be run, or not for training; "" where it can."""
+        if self.model is None:
+            return "does not apply"
+        if any(type(m).__module__.startswith("torch.ao.nn.") for m in self.model.modules()):
+            return "layers of packed integers are for inference"
+        if any(isinstance(p, LAZY) for p in self.model.parameters()):
+            return "lazy parameters get their shape in the first forward pass: run one before"
+        meta = any(p.is_meta for p in self.model.parameters())
+        return "parameters on the meta device hold no values" if meta else ""
+
     # -- how it runs -----------------------------------------------------------------------------
 
     def batch(self, split: str = "train", rows: int | None = None) -> Any:
@@ -110,6 +127,8 @@ class Subject:
 
     def forward(self, batch: Any) -> Any:
         """The model's outputs for a batch, dict or pair, moved to its device; grads as they are."""
+        if self.unready:
+            raise Skip(self.unready)
         batch = sampling.to_device(batch, self.device)
         if isinstance(batch, Mapping):
             return self.model(**kinds.accepted(self.bare, batch))

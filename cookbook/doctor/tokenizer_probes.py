@@ -38,7 +38,10 @@ def check_tokenizer_is_the_checkpoints(subject: Subject) -> Iterable[Finding]:
 def _keeps_embedding(base: Any, name: str) -> bool:
     """Whether the input embedding is the checkpoint's: loaded, and no longer or shorter than it."""
     files = checkpoint_checks.weight_files(name)
-    weight = getattr(base.get_input_embeddings(), "weight", None)
+    try:
+        weight = getattr(base.get_input_embeddings(), "weight", None)
+    except (AttributeError, NotImplementedError):  # two towers have no embedding of their own
+        return False
     if files is None or weight is None:
         return weight is not None and checkpoint_checks.was_loaded(base)
     key = next((k for k, p in base.named_parameters() if p is weight), "")
