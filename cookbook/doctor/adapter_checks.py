@@ -47,7 +47,7 @@ def _by_default(subject: Subject, config: Any, targets: Iterable[str]) -> bool:
     return set(targets) == set(usual.get(kind, ()))
 
 
-def check_adapter_acts(subject: Subject) -> Iterable[Finding]:
+def check_adapter_is_on(subject: Subject) -> Iterable[Finding]:
     """M6: the adapter is switched off, scaled to nothing, or frozen while others are trained."""
     configs = _adapters(subject)
     layers = [m for m in subject.bare.modules() if _is_layer(m)]
@@ -97,4 +97,4 @@ def _of_adapter(name: str) -> bool:
     return any(sign in name for sign in ("lora_", "ia3_", "vera_", "hada_", "oft_", "prompt_"))
 
 
-CHECKS = (check_targets_are_matched, check_adapter_acts)
+CHECKS = (check_targets_are_matched, check_adapter_is_on)

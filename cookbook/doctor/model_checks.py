@@ -17,7 +17,7 @@ from cookbook.doctor import checkpoint_checks, kinds
 from cookbook.doctor.examination import Skip
 from cookbook.doctor.findings import Finding
 from cookbook.doctor.optimizer_checks import held_by_optimizers
-from cookbook.doctor.subject import Subject
+from cookbook.doctor.subject import LAZY, Subject
 
 HEAD = re.compile(r"(^|\.)(classifier|score|qa_outputs|classification_head|logits_proj|head)\.")
 HEADED = ("classifier", "tagger", "regression", "multi-label", "question-answering")
@@ -41,6 +41,8 @@ def check_something_is_trainable(subject: Subject) -> Iterable[Finding]:
 def _unpacked(subject: Subject) -> dict[str, nn.Parameter]:
     """The parameters by name; Skip where there are none, or they lie in packed integers."""
     if subject.model is None or not subject.parameters:
+        raise Skip("does not apply")
+    if any(isinstance(p, LAZY) for p in subject.parameters.values()):
         raise Skip("does not apply")
     if is_quantized(subject.model) and not subject.trainable:
         raise Skip("a quantised model without trainable parameters is for inference")

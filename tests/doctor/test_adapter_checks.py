@@ -37,14 +37,14 @@ def test_names_that_match_are_healthy(lora):
 
 def test_an_adapter_that_is_off_is_found(lora):
     model = lora()
-    assert found("check_adapter_acts", model) == []
+    assert found("check_adapter_is_on", model) == []
     model.base_model.disable_adapter_layers()
-    (one,) = found("check_adapter_acts", model)
+    (one,) = found("check_adapter_is_on", model)
     assert (one.fault, one.severity) == ("M6", "error")
 
 
 def test_an_adapter_scaled_by_zero_is_found(lora):
-    assert [one.fault for one in found("check_adapter_acts", lora(lora_alpha=0))] == ["M6"]
+    assert [one.fault for one in found("check_adapter_is_on", lora(lora_alpha=0))] == ["M6"]
 
 
 def test_an_adapter_loaded_for_inference_is_found(lora, tiny_bert, tmp_path):
@@ -52,21 +52,21 @@ def test_an_adapter_loaded_for_inference_is_found(lora, tiny_bert, tmp_path):
     base = tiny_bert("BertForSequenceClassification")
     model = peft.PeftModel.from_pretrained(base, tmp_path)
     model.base_model.model.classifier.requires_grad_(True)
-    (one,) = found("check_adapter_acts", model)
+    (one,) = found("check_adapter_is_on", model)
     assert (one.fault, one.severity) == ("M6", "error")
     assert "inference" in one.evidence
     base = tiny_bert("BertForSequenceClassification")
     again = peft.PeftModel.from_pretrained(base, tmp_path, is_trainable=True)
-    assert found("check_adapter_acts", again) == []
+    assert found("check_adapter_is_on", again) == []
 
 
 def test_a_frozen_active_adapter_beside_a_trained_one_is_found(lora):
     model = lora()
     model.add_adapter("other", peft.LoraConfig(target_modules=["key"]))
-    assert found("check_adapter_acts", model) == []
+    assert found("check_adapter_is_on", model) == []
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(".other." in name)
-    assert [one.fault for one in found("check_adapter_acts", model)] == ["M6"]
+    assert [one.fault for one in found("check_adapter_is_on", model)] == ["M6"]
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_a_frozen_active_adapter_beside_a_trained_one_is_found(lora):
 )
 def test_other_methods_are_healthy(tiny_bert, config):
     model = peft.get_peft_model(tiny_bert("BertForSequenceClassification"), config)
-    assert found("check_adapter_acts", model) == []
+    assert found("check_adapter_is_on", model) == []
     assert found("check_targets_are_matched", model) == []
 
 
