@@ -1,3 +1,146 @@
-"""Placeholder until its checks are written."""
+"""What collation does to a row: T10 a mask that does not hide padding, T7 how a row begins.
 
-CHECKS = ()
+Masks of masked LMs are checked in `masking_checks`, ends of answers in `ending_checks`; whether
+the model heeds its attention mask is asked by a probe, not here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from cookbook.doctor import kinds, tokens, trial
+from cookbook.doctor.examination import Skip
+from cookbook.doctor.findings import Finding
+
+ROWS, SHARE = 2, 0.05  # rows with visible padding, and their share, from which on it is no accident
+BEGINNINGS = 0.5  # share of rows
+
+
+# -- T10 -----------------------------------------------------------------------------------------
+
+
+def check_mask_hides_padding(subject: Any) -> Iterable[Finding]:
+    """T10, as far as the data show it: padding that the mask lets through, or no mask at all."""
+    if subject.model is not None and "attention_mask" not in kinds.accepts(subject.bare)[0]:
+        raise Skip("does not apply")
+    found = [t for t in tokens.batches_of(subject) if not _flattened(t)]
+    if not found:
+        raise Skip("does not apply")
+    padding = [_certain(subject, t) for t in found]
+    seen = [p & t.mask for p, t in zip(padding, found, strict=True) if t.mask is not None]
+    rows = sum(int(s.any(1).sum()) for s in seen)
+    if rows >= max(ROWS, SHARE * sum(map(len, seen))):
+        # Behind a causal mask nothing sees the padding at a row's end.
+        severity = "warn" if decoder_only(subject) and not _left(seen) else "error"
+        yield _visible(rows, sum(map(len, seen)), severity, "a mask of ones on its padding")
+    bare = [
+        p for p, t in zip(padding, found, strict=True) if "attention_mask" not in t.batch
+    ]  # fmt: skip
+    rows = sum(int(p.any(1).sum()) for p in bare)
+    if rows >= max(ROWS, SHARE * sum(map(len, bare))) and subject.model is not None:
+        harmless = decoder_only(subject) and not _left(bare)
+        severity = "info" if harmless or trial.own_loss(subject) and not _shipped(subject) else \
+            "error"  # fmt: skip
+        yield _visible(rows, sum(map(len, bare)), severity, "padding and no attention mask")
+
+
+def _visible(rows: int, count: int, severity: str, what: str) -> Finding:
+    return Finding(
+        "T10", severity, f"{rows:,} of {count:,} rows have {what} (bound: none)",
+        measured={"rows_padded_visibly": rows, "rows": count},
+    )  # fmt: skip
+
+
+def _certain(subject: Any, t: tokens.Tokens) -> torch.Tensor:
+    """Padding beyond doubt: added by the collator, or runs of an id that means nothing else."""
+    pad, shared = tokens.padding_ids(subject.tokenizer)
+    runs = tokens.ends(t.ids, None if shared else pad)
+    return (tokens.added(t.raw, t.ids) | runs) & ~runs.all(1, keepdim=True)
+
+
+def _flattened(t: tokens.Tokens) -> bool:
+    """Several rows in one, told apart by position ids: nothing is padded."""
+    return len(t.ids) == 1 and "position_ids" in t.batch
+
+
+def _left(padding: list[torch.Tensor]) -> bool:
+    return any(bool(p[:, 0].any()) for p in padding)
+
+
+def _shipped(subject: Any) -> bool:
+    return type(kinds.base_of(subject.bare)).__module__.startswith("transformers.")
+
+
+def decoder_only(subject: Any) -> bool:
+    """Whether every token sees only those before it: a family that has no masked LM."""
+    if subject.kind == "causal-lm":
+        return True
+    from transformers.models.auto import modeling_auto
+
+    family = getattr(subject.config, "model_type", None)
+    causal = family in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    masked = family in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    both = family in modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
+    return causal and not masked and not both
+
+
+# -- T7 ------------------------------------------------------------------------------------------
+
+
+def check_rows_begin_once(subject: Any) -> Iterable[Finding]:
+    """T7: rows that begin with two BOS, or lack the one that the tokenizer itself puts there."""
+    if subject.tokenizer is None:
+        raise Skip("does not apply")
+    _, shared = tokens.padding_ids(subject.tokenizer)
+    found = [t for t in tokens.batches_of(subject) if t.mask is not None or not shared]
+    starts = [start for t in found for start in _starts(t)]
+    if len(starts) < ROWS:
+        raise Skip("does not apply")
+    opening = _opening(subject.tokenizer)
+    begins = {*tokens.special_ids(subject.tokenizer, ("bos", "cls")), opening} - {None}
+    twice = sum(a == b and a in begins for a, b in starts) / len(starts)
+    if twice > BEGINNINGS:
+        token = subject.tokenizer.convert_ids_to_tokens(next(a for a, b in starts if a == b))
+        yield Finding(
+            "T7", "error",
+            f"{twice:.0%} of {len(starts):,} rows begin with {token} twice (bound: "
+            f"{BEGINNINGS:.0%})",
+            measured={"share": twice, "rows": len(starts)},
+        )  # fmt: skip
+    elif opening is not None and subject.kind in ("causal-lm", "classifier"):
+        yield from _missing(subject, found, opening, len(starts))
+
+
+def _starts(t: tokens.Tokens) -> Iterable[tuple[int, int]]:
+    """The first two tokens that are attended to, of each row."""
+    for ids, seen in zip(t.ids, t.attended & ~t.padding, strict=True):
+        first = ids[seen][:2].tolist()
+        if len(first) == 2:
+            yield first[0], first[1]
+
+
+def _opening(tokenizer: Any) -> int | None:
+    """The special token that the tokenizer puts before a text; None if it puts none."""
+    ids = tokenizer("a")["input_ids"]
+    return ids[0] if len(ids) > 1 and ids[0] in tokenizer.all_special_ids else None
+
+
+def _missing(subject: Any, found: list[tokens.Tokens], opening: int,
+             rows: int) -> Iterable[Finding]:  # fmt: skip
+    """No row has it anywhere, and rows differ in length: they are texts, not a cut stream."""
+    lengths = {int(n) for t in found for n in (t.attended & ~t.padding).sum(1)}
+    if len(lengths) < 3 or any(bool((t.ids == opening).any()) for t in found):
+        return
+    yield Finding(
+        "T7", "warn",
+        f"none of {rows:,} rows begins with {subject.tokenizer.convert_ids_to_tokens(opening)}, "
+        "which the tokenizer puts before every text (bound: half of them)",
+        "encode with add_special_tokens=True, or let the template add it",
+        measured={"share": 0.0, "rows": rows},
+    )  # fmt: skip
+
+
+CHECKS = (check_mask_hides_padding, check_rows_begin_once)

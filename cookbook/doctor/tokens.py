@@ -64,9 +64,11 @@ def batches_of(subject: Any, split: str = "train") -> list[Tokens]:
 
 
 def padding_ids(tokenizer: Any) -> tuple[int | None, bool]:
-    """The padding id, and whether it is also an ordinary token's (EOS, BOS or UNK)."""
+    """The padding id, and whether it is also that of another token (EOS, UNK …)."""
     pad = getattr(tokenizer, "pad_token_id", None)
-    others = (getattr(tokenizer, f"{n}_token_id", None) for n in ("eos", "bos", "unk"))
+    others = (
+        getattr(tokenizer, f"{n}_token_id", None) for n in ("eos", "bos", "unk", "sep", "cls")
+    )
     return pad, pad is not None and pad in others
 
 
