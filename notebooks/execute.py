@@ -4,8 +4,8 @@
     python notebooks/execute.py 03 07      these
 
 A notebook is replaced only when it ran to its end; after a failure the partial one lies in
-`build/`. Pictures are stored in 128 colours, less than half of the bytes. Warnings stay in the outputs, so
-that the tests of the house see them: mend their cause.
+`build/`. Pictures are stored in 128 colours, less than half of the bytes. Warnings stay in the
+outputs, so that the tests of the house see them: mend their cause.
 """
 
 import base64
