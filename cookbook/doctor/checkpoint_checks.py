@@ -1,8 +1,8 @@
 """M1, and what a checkpoint tells of a model: which weights came from the file that it names.
 
 Two witnesses are heard: the marks that `from_pretrained` leaves on what it loaded, and the
-safetensors file itself, compared weight by weight. Without a file, the weights are compared with a
-freshly drawn twin. A model that names no checkpoint is from scratch, and nothing is said.
+safetensors file itself, compared weight by weight. Without either, the weights are compared with
+those of a freshly drawn twin. A model that names no checkpoint is from scratch, and nothing is said.
 """
 
 from __future__ import annotations
@@ -44,7 +44,10 @@ def check_backbone_is_loaded(subject: Subject) -> Iterable[Finding]:
     if not weights:
         raise Skip("does not apply")
     states = origins(model, name, weights)
-    if states is None:
+    if states is None and was_loaded(model):
+        marked = {key: getattr(w, "_is_hf_initialized", False) for key, w in weights.items()}
+        states = {key: "same" if mark else "new" for key, mark in marked.items()}
+    elif states is None:
         states = {key: "new" if fresh else "same" for key, fresh in against_twin(model, weights)}
     if not states:
         raise Skip("no weight of the backbone could be compared with the checkpoint")

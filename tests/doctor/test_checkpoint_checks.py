@@ -1,5 +1,7 @@
 """M1: a backbone that is not the checkpoint's is found; what a new task adds is not."""
 
+import shutil
+
 import pytest
 import torch
 import transformers
@@ -60,6 +62,17 @@ def test_a_file_with_another_prefix_is_found(folder, head):
     )
     (one,) = found(getattr(transformers, head).from_pretrained(folder))
     assert (one.fault, one.severity) == ("M1", "error")
+
+
+def test_a_folder_that_is_gone_leaves_the_marks_of_loading(folder):
+    healthy = transformers.BertForSequenceClassification.from_pretrained(folder)
+    stored = load_file(folder / "model.safetensors")
+    other = {f"encoder_model.{k}": v for k, v in stored.items()}
+    save_file(other, folder / "model.safetensors", metadata={"format": "pt"})
+    broken = transformers.BertForSequenceClassification.from_pretrained(folder)
+    shutil.rmtree(folder)
+    assert found(healthy) == []
+    assert [one.fault for one in found(broken)] == ["M1"]
 
 
 def test_layers_that_the_file_lacks_are_found(folder):
