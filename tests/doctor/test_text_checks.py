@@ -1,0 +1,161 @@
+import copy
+import types
+
+import pytest
+import torch
+import transformers
+from torch import nn
+
+from cookbook.doctor import text_checks
+from cookbook.doctor.examination import Skip
+from cookbook.doctor.subject import Subject
+
+
+def found(check, subject):
+    try:
+        return [(f.fault, f.severity) for f in check(subject)]
+    except Skip:
+        return []
+
+
+def encoded(tokenizer, texts):
+    return [dict(tokenizer(text)) | {"labels": i % 2} for i, text in enumerate(texts)]
+
+
+def gpt2(tokenizer, size=None):
+    return transformers.GPT2LMHeadModel(transformers.GPT2Config(
+        vocab_size=size or len(tokenizer), n_positions=64, n_embd=32, n_layer=1, n_head=2,
+    ))  # fmt: skip
+
+
+# -- T5 ------------------------------------------------------------------------------------------
+
+KNOWN, FOREIGN = "the solver computes two tensors and returns", "das Öl fließt"
+
+
+@pytest.mark.parametrize("raw", [True, False])
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        ([KNOWN] * 40, []),
+        ([KNOWN] * 39 + [FOREIGN], []),
+        ([KNOWN] * 30 + [FOREIGN] * 10 + [KNOWN + " ß"] * 10, [("T5", "warn")]),
+        ([FOREIGN] * 40 + ["ß ß ß ß"] * 40, [("T5", "error")]),
+        (["ß"] * 3, []),  # too few to tell
+    ],
+)
+def test_unknown_tokens(tokenizer, texts, expected, raw):
+    rows = [{"text": text, "label": 0} for text in texts] if raw else encoded(tokenizer, texts)
+    subject = Subject(None, train_dataset=rows, processing_class=tokenizer)
+    assert found(text_checks.check_tokens_are_known, subject) == expected
+
+
+def test_an_unknown_token_that_is_also_the_end_counts_for_nothing(tokenizer):
+    shared = copy.deepcopy(tokenizer)
+    shared.eos_token = shared.unk_token  # as in GPT-2
+    rows = [{"text": "ß ß ß ß"}] * 100
+    subject = Subject(None, train_dataset=rows, processing_class=shared)
+    assert found(text_checks.check_tokens_are_known, subject) == []
+
+
+# -- T6, T9 --------------------------------------------------------------------------------------
+
+
+def ids(subject):
+    return found(text_checks.check_ids_have_an_embedding, subject)
+
+
+def test_added_tokens_need_rows(tiny_bert, tokenizer):
+    larger = copy.deepcopy(tokenizer)
+    larger.add_tokens(["<new>", "<other>"])
+    model = tiny_bert("BertForSequenceClassification")
+    for texts in (["a <new> copy"] * 8, ["a copy"] * 8):
+        rows = encoded(larger, texts)
+        subject = Subject(model, train_dataset=rows, processing_class=larger)
+        assert ids(subject) == [("T9", "error")]
+    model.resize_token_embeddings(len(larger))
+    assert ids(Subject(model, train_dataset=rows, processing_class=larger)) == []
+
+
+def test_a_tokenizer_of_another_model(tiny_bert, tokenizer):
+    rows = encoded(tokenizer, ["the solver computes two tensors"] * 8)
+    small = gpt2(tokenizer, size=100)
+    assert ids(Subject(small, train_dataset=rows, processing_class=tokenizer)) == [("T6", "error")]
+    assert ids(Subject(small, train_dataset=rows)) == [("T6", "error")]
+    large = gpt2(tokenizer, size=512)  # padded to a round number, as many checkpoints are
+    assert ids(Subject(large, train_dataset=rows, processing_class=tokenizer)) == []
+
+
+def test_plain_modules_and_other_inputs():
+    class Plain(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words, self.places = nn.Embedding(50, 4), nn.Embedding(8, 4)
+
+        def forward(self, x):
+            return self.words(x)
+
+    for largest, expected in ((49, []), (50, [("T6", "error")])):
+        pairs = [(torch.tensor([1, largest]), 0)] * 8
+        assert ids(Subject(Plain(), train_dataset=pairs)) == expected
+    pixels = [(torch.rand(4) * 100, 0)] * 8
+    assert ids(Subject(nn.Linear(4, 2), train_dataset=pixels)) == []
+    assert ids(Subject(Plain(), train_dataset=pixels)) == []
+    assert ids(Subject(None, train_dataset=pixels)) == []
+
+
+# -- T8 ------------------------------------------------------------------------------------------
+
+CHAT = "<|im_start|> the solver <|im_end|>"
+
+
+def markers(tokenizer, texts, raw=True):
+    rows = [{"text": text, "label": 0} for text in texts] if raw else encoded(tokenizer, texts)
+    subject = Subject(None, train_dataset=rows, processing_class=tokenizer)
+    return found(text_checks.check_markers_are_whole, subject)
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_markers_that_fall_to_pieces(tokenizer, raw):
+    assert markers(tokenizer, [CHAT] * 20, raw) == [("T8", "warn")]
+    assert markers(tokenizer, [CHAT] * 2 + [KNOWN] * 20, raw) == []  # mentioned, not used
+    whole = copy.deepcopy(tokenizer)
+    whole.add_tokens(["<|im_start|>", "<|im_end|>"], special_tokens=True)
+    assert markers(whole, [CHAT] * 20, raw) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["<div> a copy </div>", "x <| y |> z", "[SEP] a [MASK]", "a [1] and [see]",
+             "<|user|> who <|assistant|> it"],
+)  # fmt: skip
+def test_what_only_looks_like_a_marker(tokenizer, text):
+    assert markers(tokenizer, [text] * 20) == []
+
+
+# -- T11, H3 -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("side", "generates", "expected"),
+    [("right", True, [("T11", "error")]), ("left", True, []), ("right", False, [])],
+)
+def test_prompts_that_are_generated_from(tokenizer, side, generates, expected):
+    padded = copy.deepcopy(tokenizer)
+    padded.padding_side = side
+    rows = [{k: row[k] for k in ("input_ids", "attention_mask")}
+            for row in encoded(tokenizer, ["a copy", KNOWN] * 8)]  # fmt: skip
+    args = types.SimpleNamespace(predict_with_generate=generates)
+    subject = Subject(gpt2(tokenizer), train_dataset=rows, eval_dataset=rows, args=args,
+                      processing_class=padded)  # fmt: skip
+    assert found(text_checks.check_prompts_are_padded_on_the_left, subject) == expected
+    same = Subject(gpt2(tokenizer), eval_dataset=rows[::2], args=args, processing_class=padded)
+    assert found(text_checks.check_prompts_are_padded_on_the_left, same) == []
+
+
+def test_mostly_padding_is_advice(tiny_bert, tokenizer):
+    model = tiny_bert("BertForSequenceClassification")
+    for length, expected in ((60, [("H3", "info")]), (8, [])):
+        rows = [dict(tokenizer(KNOWN, padding="max_length", max_length=length, truncation=True))
+                | {"labels": 0} for _ in range(16)]  # fmt: skip
+        subject = Subject(model, train_dataset=rows, processing_class=tokenizer)
+        assert found(text_checks.check_padding_is_not_most, subject) == expected
