@@ -2,7 +2,7 @@
 
 Two witnesses are heard: the marks that `from_pretrained` leaves on what it loaded, and the
 safetensors file itself, compared weight by weight. Without either, the weights are compared with
-those of a freshly drawn twin. A model that names no checkpoint is from scratch, and nothing is said.
+those of a freshly drawn twin. A model that names no checkpoint is from scratch: nothing is said.
 """
 
 from __future__ import annotations
