@@ -119,6 +119,15 @@ def test_lora_without_a_task_leaves_a_new_head_behind(loaded):
     assert faults(HEAD, peft.get_peft_model(loaded(), full)) == []
 
 
+def test_an_optimizer_that_lacks_the_whole_adapter_has_not_forgotten_the_head(loaded):
+    import peft
+
+    model = loaded()
+    early = torch.optim.AdamW(model.parameters())
+    config = peft.LoraConfig(target_modules=["query"], task_type="SEQ_CLS")
+    assert faults(HEAD, peft.get_peft_model(model, config), optimizer=early) == []
+
+
 def test_a_broken_tie_is_found_and_a_deliberate_one_is_not(tiny_bert):
     model = tiny_bert()
     assert faults(TIES, model) == []
