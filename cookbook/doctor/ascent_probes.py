@@ -21,6 +21,7 @@ from cookbook.doctor.subject import IGNORE, Subject
 
 ROWS, TRIES = 8, 5
 REACH = 1e-3  # length of the trial step, relative to the weights that moved
+LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "liger_kernel", "flash_attn")
 NOISE = 2e-6  # relative change of the loss that rounding can make
 
 
@@ -156,12 +157,18 @@ def _put(moved: list, before: list) -> None:
 
 
 def _reverses(loss: torch.Tensor) -> bool:
-    """Whether a custom autograd function stands in the graph, as gradient reversal does."""
+    """Whether an autograd function of the reader's own stands in the graph, as reversal does."""
     own = torch.autograd.function.BackwardCFunction
     return any(
-        isinstance(node, own) and "Checkpoint" not in type(node).__name__
+        isinstance(node, own) and _library(type(node)) not in LIBRARIES
         for node in gradients.graph(loss)
     )
+
+
+def _library(node: type) -> str:
+    """The package that a custom autograd function comes from."""
+    function = getattr(node, "_forward_cls", node)
+    return function.__module__.partition(".")[0]
 
 
 CHECKS = (check_negative_loss, check_ascent)

@@ -23,6 +23,7 @@ from cookbook.doctor.findings import Finding
 from cookbook.doctor.subject import Subject
 
 ROWS = 4
+AGAIN = 8  # passes in which a dropped layer may show up
 MOST = 32  # forward passes that tell which of many weights are cut
 FOLLOWERS = {"teacher", "ema", "momentum"}  # copies that are moved, not trained
 REENTRANT = "None of the inputs have requires_grad"
@@ -43,11 +44,28 @@ def check_cut_gradient(subject: Subject) -> Iterable[Finding]:
         if not loss.requires_grad:
             yield _no_gradient(trained, reentrant)
             return
-        found = gradients.gradients(lambda: loss, list(trained.values()))
-    without = {n: p for (n, p), g in zip(trained.items(), found, strict=True) if g is None}
-    cut = _that_matter(subject, batch, without)
+        without = _without(loss, trained)
+        cut = _always(subject, batch, _that_matter(subject, batch, without))
     if any(p.dim() > 1 for p in cut.values()):
         yield _cut(trained, cut, reentrant)
+
+
+def _without(loss: torch.Tensor, trained: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]:
+    """The weights to which no gradient of this loss leads."""
+    if not loss.requires_grad:
+        return trained
+    found = gradients.gradients(lambda: loss, list(trained.values()))
+    return {n: p for (n, p), g in zip(trained.items(), found, strict=True) if g is None}
+
+
+def _always(subject: Subject, batch: Any, cut: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]:
+    """Those that stay without gradient when dropped layers are drawn again."""
+    for _ in range(AGAIN):
+        if cut:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                cut = _without(gradients.training_loss(subject, batch)[0], cut)
+    return cut
 
 
 def _trained(subject: Subject) -> dict[str, nn.Parameter]:

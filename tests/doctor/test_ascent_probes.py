@@ -133,6 +133,20 @@ def test_a_gradient_that_is_reversed_on_purpose_is_not_judged():
     assert found(ascent_probes.check_ascent, it, pairs(), optimizer=optimizer) == []
 
 
+def test_functions_of_the_libraries_are_judged():
+    class Activation(torch.autograd.Function):
+        __module__ = "transformers.models.bloom"
+        forward = staticmethod(lambda ctx, x: x.clone())
+        backward = staticmethod(lambda ctx, grad: grad)
+
+    it = nn.Sequential(nn.Linear(6, 3))
+    it.register_forward_hook(lambda module, inputs, output: Activation.apply(output))
+    optimizer = torch.optim.SGD(it.parameters(), lr=0.1, maximize=False)
+    assert found(ascent_probes.check_ascent, it, pairs(), optimizer=optimizer) == []
+    assert said_l4(found(ascent_probes.check_ascent, it, pairs(),
+                         optimizer=Backwards(it.parameters())))  # fmt: skip
+
+
 def test_an_optimizer_that_wants_a_closure_is_not_judged():
     it = model()
     optimizer = torch.optim.LBFGS(it.parameters())

@@ -95,6 +95,23 @@ def test_features_that_the_optimizer_does_not_hold_are_no_cut():
     assert said_m8(found(model))
 
 
+class LayerDrop(Deep):
+    """A layer is left out at random in training, as in Wav2Vec2."""
+
+    def forward(self, x):
+        for i, layer in enumerate(self.layers):
+            if i != 1 or not self.training or torch.rand(()) < 0.5:
+                x = torch.tanh(layer(x))
+        return self.out(x)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_layer_that_is_dropped_at_random_is_no_cut(seed):
+    model = LayerDrop()
+    torch.manual_seed(seed)
+    assert found(model) == []
+
+
 class Followed(nn.Module):
     """A student and a teacher that follows it: the teacher gets no gradient by right."""
 
