@@ -128,7 +128,8 @@ def check_rows_are_apart(subject: Subject) -> Iterable[Finding]:
     if mixed:
         told = f"another row of the batch moves a row's scores by {max(gaps):.2g}"
         measured = {"difference": max(gaps), "bound": limit}
-        yield Finding("M10", "error", f"{told} (bound: {limit:.2g})", measured=measured)
+        unkept = "keep running statistics in batch norm" if _unkept(subject) else ""
+        yield Finding("M10", "error", f"{told} (bound: {limit:.2g})", unkept, measured)
 
 
 def _mixes_rightly(subject: Subject) -> bool:
@@ -139,11 +140,17 @@ def _mixes_rightly(subject: Subject) -> bool:
     config = subject.config
     experts = ("num_experts", "num_local_experts", "n_routed_experts", "expert_capacity")
     graph = {"edge_index", "adj", "adjacency", "adj_t"} & kinds.accepts(subject.bare)[0]
-    unkept = any(isinstance(m, NORMS) and m.running_mean is None for m in subject.model.modules())
+    unkept = _unkept(subject) and subject.kind not in CERTAIN
     some = any(getattr(config, name, None) for name in experts)
     return bool(subject.kind == "contrastive" or some or graph or unkept) or is_quantized(
         subject.model
     )
+
+
+def _unkept(subject: Subject) -> bool:
+    """Whether a batch norm takes the batch's statistics in evaluation too."""
+    norms = [module for module in subject.model.modules() if isinstance(module, NORMS)]
+    return any(norm.running_mean is None for norm in norms)
 
 
 def _by_row(scores: torch.Tensor, size: int) -> torch.Tensor:

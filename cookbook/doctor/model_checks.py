@@ -82,7 +82,7 @@ def check_new_head_is_trained(subject: Subject) -> Iterable[Finding]:
     if subject.model is None or subject.kind not in HEADED or not subject.trainable:
         raise Skip("does not apply")
     head = new_head(subject)
-    if not head:
+    if not head or _only_norms(subject, subject.parameters, subject.trainable):
         raise Skip("does not apply")
     frozen = [name for name, p in head.items() if not p.requires_grad]
     held = held_by_optimizers(subject)

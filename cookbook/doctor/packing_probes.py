@@ -79,9 +79,10 @@ def declared(batch: Mapping[str, Any], ids: torch.Tensor) -> tuple[torch.Tensor 
         if isinstance(held, torch.Tensor) and held.shape == ids.shape:
             return held.cpu().long(), f"{key} numbers their sequences"
     mask = batch.get("attention_mask")
-    if isinstance(mask, torch.Tensor) and mask.dim() in (3, 4) and mask.shape[-2:] == (
-        ids.shape[1],) * 2 and len(mask) == len(ids):  # fmt: skip
-        return _of_blocks(mask), "their mask is in blocks"
+    if _is_square(mask, ids):
+        segments = _of_blocks(mask)
+        if bool((segments > segments[:, :1]).any()):
+            return segments, "their mask is in blocks"
     bounds = batch.get("cu_seq_lens_q")
     if isinstance(bounds, torch.Tensor) and len(ids) == 1:
         places = torch.arange(ids.shape[1])
@@ -89,6 +90,12 @@ def declared(batch: Mapping[str, Any], ids: torch.Tensor) -> tuple[torch.Tensor 
             "cu_seq_lens_q bounds their sequences"
         )
     return _of_positions(batch.get("position_ids"), mask, ids)
+
+
+def _is_square(mask: Any, ids: torch.Tensor) -> bool:
+    rows, length = ids.shape
+    whole = isinstance(mask, torch.Tensor) and mask.dim() in (3, 4) and len(mask) == rows
+    return whole and mask.shape[-2:] == (length, length)
 
 
 def _of_positions(held: Any, mask: Any, ids: torch.Tensor) -> tuple[torch.Tensor | None, str]:
@@ -100,22 +107,27 @@ def _of_positions(held: Any, mask: Any, ids: torch.Tensor) -> tuple[torch.Tensor
     segments = begins.cumsum(1)
     if isinstance(mask, torch.Tensor) and mask.shape == ids.shape:
         segments = segments.masked_fill(mask == 0, -1)
-    # Padding at position 0 looks like segments of one token each: nothing is known of those.
-    lengths = torch.nn.functional.one_hot(segments.clamp(min=0)).sum(1).gather(
-        1, segments.clamp(min=0))  # fmt: skip
-    return segments.masked_fill(lengths < 2, -1), "their position_ids begin again"
+    return _without_single_tokens(segments), "their position_ids begin again"
 
 
-def _of_blocks(mask: torch.Tensor) -> torch.Tensor | None:
-    """Segments of a mask in which some neighbours may not attend to each other at all."""
+def _of_blocks(mask: torch.Tensor) -> torch.Tensor:
+    """Segments of a mask: one ends where no token up to there is joined with a later one."""
     mask = mask.reshape(len(mask), -1, *mask.shape[-2:])[:, 0].cpu()
     seen = mask > (-1 if mask.is_floating_point() and bool((mask < 0).any()) else 0)
-    seen = seen.bool() | seen.bool().transpose(1, 2)
-    joined = seen.diagonal(1, 1, 2)
+    seen = seen | seen.transpose(1, 2)
+    places = torch.arange(seen.shape[1])
+    reach = torch.where(seen, places, -1).amax(2).cummax(1).values
     begins = torch.zeros(seen.shape[:2], dtype=torch.long)
-    begins[:, 1:] = (~joined).long()
-    padded = ~seen.diagonal(0, 1, 2)
-    return begins.cumsum(1).masked_fill(padded, -1)
+    begins[:, 1:] = (reach[:, :-1] < places[1:]).long()
+    segments = begins.cumsum(1).masked_fill(~seen.diagonal(0, 1, 2), -1)
+    return _without_single_tokens(segments)
+
+
+def _without_single_tokens(segments: torch.Tensor) -> torch.Tensor:
+    """Padding, at position 0 or joined with itself only, looks like segments of one token."""
+    known = segments.clamp(min=0)
+    lengths = torch.nn.functional.one_hot(known).sum(1).gather(1, known)
+    return segments.masked_fill(lengths < 2, -1)
 
 
 CHECKS = (check_packed_rows_are_apart,)

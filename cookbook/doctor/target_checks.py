@@ -58,7 +58,8 @@ def _all_labels(subject: Any) -> list[torch.Tensor]:
 def _label_of(subject: Any, batch: Any) -> torch.Tensor | None:
     if isinstance(batch, Mapping):
         key = kinds.label_key(batch, getattr(subject.args, "label_names", None))
-        labels = batch[key] if key in kinds.accepts(subject.bare)[0] or subject.loss_fn else None
+        taken = key in kinds.accepts(subject.bare)[0] or subject.loss_fn
+        labels = batch[key] if key is not None and taken else None
     else:
         labels = batch[1] if isinstance(batch, list | tuple) and len(batch) > 1 else None
     return labels.detach().cpu() if isinstance(labels, torch.Tensor) and labels.dim() else None

@@ -43,7 +43,7 @@ def _keeps_embedding(base: Any, name: str) -> bool:
     except (AttributeError, NotImplementedError):  # two towers have no embedding of their own
         return False
     if files is None or weight is None:
-        return weight is not None and checkpoint_checks.was_loaded(base)
+        return getattr(weight, "_is_hf_initialized", False)
     key = next((k for k, p in base.named_parameters() if p is weight), "")
     stored = checkpoint_checks.read(files, base, key)
     if stored is None or stored.shape[1:] != weight.shape[1:]:

@@ -137,6 +137,8 @@ MIXED = {
     "centred over the batch": (Net(Call(lambda h: h - h.mean(0))), points()),
     "shuffled view": (Net(Call(lambda h: h.reshape(8, -1).t() if len(h) == 8 else
                                h.t().reshape(h.shape))), points()),
+    "norm without running statistics": (
+        Net(nn.BatchNorm1d(8, track_running_stats=False)), points()),
     "batch taken for time": (Recurrent(False), word_pairs()),
     "attention over the batch": (Net(nn.TransformerEncoderLayer(8, 2, 16)), points()),
 }  # fmt: skip
@@ -164,8 +166,6 @@ def test_bert_that_mixes_rows_is_found(tiny_bert):
 
 APART_MODELS = {
     "norm in evaluation": (Net(nn.BatchNorm1d(8)), points()),
-    "norm without running statistics": (
-        Net(nn.BatchNorm1d(8, track_running_stats=False)), points()),
     "recurrent": (Recurrent(True), word_pairs()),
     "similarity of all with all": (Call(lambda x: x @ x.t()), points()),
     "flattened scores": (Net(Call(lambda h: h)), points()),
@@ -178,6 +178,12 @@ APART_MODELS = {
 @pytest.mark.parametrize(("model", "dataset"), APART_MODELS.values(), ids=APART_MODELS)
 def test_rows_that_stay_apart_are_healthy(model, dataset):
     assert verdicts(APART, model, dataset) == []
+
+
+def test_batch_statistics_of_what_is_no_prediction_are_healthy():
+    model = Net(nn.BatchNorm1d(8, track_running_stats=False))
+    dataset = [(x, torch.randn(2)) for x, _ in points()]
+    assert verdicts(APART, model, dataset, loss_fn=F.mse_loss) == []
 
 
 def test_integers_that_are_scaled_by_the_batch_are_healthy():

@@ -38,6 +38,8 @@ def test_a_model_with_nothing_trainable_is_an_error(tiny_bert):
 def test_a_model_of_which_only_norms_are_trainable_is_found(tiny_bert):
     model = freeze(tiny_bert(), lambda name: "LayerNorm" in name)
     assert [one.severity for one in found(TRAINABLE, model)] == ["warn"]
+    model = freeze(tiny_bert("BertForSequenceClassification"), lambda name: "LayerNorm" in name)
+    assert faults(TRAINABLE, model) == ["M5"] and faults(HEAD, model) == []
 
 
 @pytest.mark.parametrize(

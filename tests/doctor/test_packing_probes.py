@@ -86,6 +86,20 @@ def test_positions_of_padding_are_no_segments(pad_position):
     assert verdicts(CAUSAL["gpt2"](), right) == []
 
 
+def test_a_plain_causal_mask_over_positions_that_begin_again_is_found():
+    causal = torch.full((16, 16), torch.finfo(torch.float32).min).triu(1)[None]
+    assert verdicts(CAUSAL["gpt2"](), rows(position_ids=POSITIONS, attention_mask=causal)) == [
+        ("T12", "error")
+    ]
+    blocks = torch.where(BLOCKS, causal, torch.finfo(torch.float32).min)
+    assert verdicts(CAUSAL["gpt2"](), rows(position_ids=POSITIONS, attention_mask=blocks)) == []
+
+
+def test_padding_that_sees_only_itself_is_no_segment():
+    seen = (torch.arange(8) < 5).expand(8, 8) | torch.eye(8, dtype=torch.bool)
+    assert packing_probes._of_blocks(seen[None]).le(0).all()
+
+
 def test_masks_in_blocks_and_causal_masks():
     blocks = packing_probes._of_blocks(BLOCKS[None])
     assert torch.equal(blocks[0], SEGMENTS)

@@ -97,6 +97,25 @@ def test_families_are_healthy(make):
     assert verdicts(make(), rows(1, "tokens")) == []
 
 
+def test_rows_that_mix_and_decoders_that_look_ahead_have_other_names(tokenizer):
+    pad = tokenizer.pad_token_id
+    model = HEALTHY["gpt2"]()
+    first = model.transformer.h[0]
+    plain = first.forward
+    first.forward = lambda hidden, *a, **k: plain(hidden + hidden.mean(0, keepdim=True), *a, **k)
+    assert verdicts(model, rows(pad, "tokens")) == []
+    first.forward = lambda hidden, *a, **k: plain(hidden + hidden.mean(1, keepdim=True), *a, **k)
+    assert verdicts(model, rows(pad, "tokens")) == []
+
+
+def test_square_masks_are_cut_with_their_row():
+    dataset = rows(1, "tokens")
+    for row in dataset:
+        row["attention_mask"] = row["attention_mask"].bool().expand(1, 12, 12).tril()
+    dataset[0]["attention_mask"] = torch.ones(1, 12, 12).bool().tril()
+    assert verdicts(HEALTHY["llama"](), dataset) == []
+
+
 def test_a_causal_model_needs_no_mask_on_its_right(tokenizer):
     dataset = rows(tokenizer.pad_token_id, "tokens", mask=False)
     assert verdicts(HEALTHY["gpt2"](), dataset, processing_class=tokenizer) == []
