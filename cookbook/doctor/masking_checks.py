@@ -22,6 +22,7 @@ PROBABILITIES = ("mlm_probability", "probability", "mask_probability", "masking_
 OFF, BAND, MOST = 0.3, (0.05, 0.45), 0.6  # from the stated share; without one; and at most
 ENOUGH, ALL, SHOWN = 2000, 0.9, 0.9  # tokens; share labelled; labelled inputs that are unchanged
 PIECES = 3  # tokens a word, where whole words are masked
+FEW = 12  # labels that tell whether the mask token stands in for them
 SPECIAL = 0.05  # share of [CLS], [SEP] … with a label
 VARIES = 0.2  # standard deviation of the rows' shares where the rate itself is drawn
 
@@ -120,7 +121,7 @@ def _everything(masking: Masking, subject: Any, stated: float | None) -> Finding
 
 def _shown(masking: Masking, subject: Any, stated: float | None) -> Finding | None:
     """Labelled positions must mostly hold the mask token."""
-    if len(masking.labels) < 50 or getattr(subject.train.collator, "mask_replace_prob", 1) == 0:
+    if len(masking.labels) < FEW or getattr(subject.train.collator, "mask_replace_prob", 1) == 0:
         return None
     mask = getattr(subject.tokenizer, "mask_token_id", None)
     masked = 0.0 if mask is None else float((masking.inputs == mask).float().mean())
@@ -177,7 +178,7 @@ def _other_task(masking: Masking) -> bool:
     """One or two blanks in every row (a cloze), or a rate that is drawn anew for each row."""
     rows = masking.ordinary > 0
     shares = masking.labelled[rows] / masking.ordinary[rows]
-    cloze = int(masking.labelled[rows].max()) <= 2
+    cloze = 1 <= int(masking.labelled[rows].min()) and int(masking.labelled[rows].max()) <= 2
     return cloze or (float(shares.std()) > VARIES and float(masking.ordinary.float().mean()) > 16)
 
 

@@ -24,7 +24,8 @@ MARKED, MARKED_ROWS = 0.2, 5  # share of the texts that hold a marker, and their
 MARKER = re.compile(
     r"<\|\w+\|>|<(?:start|end)_of_turn>|<eos>|<bos>|<sep>|</s>|\[(?:CLS|SEP|MASK|PAD)\]"
 )
-BY_DESIGN = {"<|user|>", "<|assistant|>", "<|system|>"}  # plain text in several chat templates
+# Plain text in the chat templates of several models, which were trained with their pieces.
+BY_DESIGN = {"<|user|>", "<|assistant|>", "<|system|>"}
 WASTE = 0.5  # share of real tokens below which padding is worth a word
 
 
@@ -147,9 +148,11 @@ def check_markers_are_whole(subject: Any) -> Iterable[Finding]:
     texts = raw or _decoded(subject)
     if not texts:
         raise Skip("does not apply")
+    template = str(getattr(tokenizer, "chat_template", None) or "")
+    meant = {marker for marker in BY_DESIGN if marker in template}
     counts: dict[str, int] = {}
     for text in texts:
-        for marker in _markers(text, spaced=not raw) - BY_DESIGN:
+        for marker in _markers(text, spaced=not raw) - meant:
             counts[marker] = counts.get(marker, 0) + 1
     often = [m for m, n in counts.items() if n >= max(MARKED_ROWS, MARKED * len(texts))]
     for marker in sorted(often):

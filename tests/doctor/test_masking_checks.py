@@ -89,6 +89,12 @@ def no_labels(batch, original):
     batch["labels"][:] = -100
 
 
+def hardly_any(batch, original):
+    batch["input_ids"] = original
+    chosen = torch.rand(original.shape) < 0.01
+    batch["labels"] = torch.where(chosen & (batch["attention_mask"] == 1), original, -100)
+
+
 def half_of_the_rows(batch, original):
     batch["labels"][::2] = -100
 
@@ -106,7 +112,7 @@ def specials_too(batch, original):
 @pytest.mark.parametrize(
     ("change", "severity"),
     [(labels_everywhere, "error"), (nothing_masked, "error"), (answer_shown, "error"),
-     (no_labels, "error"), (half_of_the_rows, "error"), (unknown_as_mask, "error"),
+     (no_labels, "error"), (hardly_any, "error"), (half_of_the_rows, "error"), (unknown_as_mask, "error"),
      (specials_too, "warn")],
 )  # fmt: skip
 def test_masks_that_are_wrong(tiny_bert, tokenizer, change, severity):

@@ -125,11 +125,18 @@ def test_markers_that_fall_to_pieces(tokenizer, raw):
 
 
 @pytest.mark.parametrize(
-    "text", ["<div> a copy </div>", "x <| y |> z", "[SEP] a [MASK]", "a [1] and [see]",
-             "<|user|> who <|assistant|> it"],
-)  # fmt: skip
+    "text", ["<div> a copy </div>", "x <| y |> z", "[SEP] a [MASK]", "a [1] and [see]"]
+)
 def test_what_only_looks_like_a_marker(tokenizer, text):
     assert markers(tokenizer, [text] * 20) == []
+
+
+def test_headers_that_the_template_itself_writes_as_text(tokenizer):
+    texts = ["<|user|> who <|assistant|> it"] * 20
+    assert markers(tokenizer, texts) == [("T8", "warn")]
+    zephyr = copy.deepcopy(tokenizer)
+    zephyr.chat_template = "{% for m in messages %}<|user|>{{ m }}<|assistant|>{% endfor %}"
+    assert markers(zephyr, texts) == []
 
 
 # -- T11, H3 -------------------------------------------------------------------------------------
