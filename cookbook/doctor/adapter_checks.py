@@ -61,7 +61,8 @@ def check_adapter_is_on(subject: Subject) -> Iterable[Finding]:
         told = f"all {len(scales)} adapter layers are scaled by 0 (bound: above 0)"
         yield Finding("M6", "error", told, "set lora_alpha above 0")
         return
-    yield from _frozen(subject, active)
+    if subject.trainable:  # where nothing is, that is another finding
+        yield from _frozen(subject, active)
 
 
 def _is_layer(module: nn.Module) -> bool:

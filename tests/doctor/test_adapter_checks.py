@@ -51,6 +51,7 @@ def test_an_adapter_loaded_for_inference_is_found(lora, tiny_bert, tmp_path):
     lora().save_pretrained(tmp_path)
     base = tiny_bert("BertForSequenceClassification")
     model = peft.PeftModel.from_pretrained(base, tmp_path)
+    assert found("check_adapter_is_on", model) == []  # nothing is trainable: M5 says it
     model.base_model.model.classifier.requires_grad_(True)
     (one,) = found("check_adapter_is_on", model)
     assert (one.fault, one.severity) == ("M6", "error")
