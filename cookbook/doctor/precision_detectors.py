@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from cookbook.doctor.examination import Skip
+from cookbook.doctor.checks import Skip
 from cookbook.doctor.findings import Curve, Finding
 from cookbook.doctor.records import Run
 
@@ -28,7 +28,7 @@ def not_finite(run: Run) -> Iterator[Finding]:
         return  # the scaler skips such a step, and lowers its scale
     where = f": {bad['where']}" if bad.get("where") else ""
     batch = f", batch {bad['batch']}" if bad.get("batch") is not None else ""
-    count = len(run.not_finite)
+    count = len(set(run.not_finite))  # a loss and its gradient are one step
     more = f"; {count} such steps in all" if count > 1 else ""
     yield Finding(
         "P1", "error",

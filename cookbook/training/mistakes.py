@@ -143,6 +143,7 @@ def schedule_by_micro_batch(
 ) -> list[float]:  # fmt: skip
     """WRONG: the schedule moves on with every micro-batch. Returns the rate of each update."""
     rates = []
+    model.train()
     for number, batch in enumerate(batches, 1):
         loss = model(**batch).loss / accumulation
         loss.backward()
@@ -161,6 +162,7 @@ def schedule_by_update(
 ) -> list[float]:  # fmt: skip
     """Right: one step of the schedule for one of the optimizer."""
     rates = []
+    model.train()
     for number, batch in enumerate(batches, 1):
         loss = model(**batch).loss / accumulation
         loss.backward()
