@@ -14,11 +14,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from cookbook.doctor import kinds, parameters, sampling, suspects, tallies
+from cookbook.doctor import contrastive, kinds, parameters, sampling, suspects, tallies
 from cookbook.doctor.records import Evaluation, Run
 
 IGNORE = -100
 HASHED, KEPT_GRAPHS = 64, 64
+ROWS = 32  # of embeddings that are kept
 
 
 class Seen:
@@ -62,10 +63,20 @@ class Seen:
             if measure and self.run.steps < 16:
                 loss.register_hook(self._loss_gradient)
             self.finite(loss.detach())
+        if measure and self.run.steps >= contrastive.STARTED and not self.run.uphill:
+            self._embeddings(args, kwargs, output)
         logits = kinds.logits_of(output)
         if measure and logits is not None and logits.dim() == 2 and logits.requires_grad:
             self._look_at(logits, kwargs)
         return loss
+
+    def _embeddings(self, args: tuple, kwargs: dict, output: Any) -> None:
+        """Embeddings of unrelated rows, for the detector of collapse."""
+        rows = sampling.batch_size(kwargs or args)
+        found = tallies.embeddings(output, rows)
+        if found is not None and kinds.label_key(kwargs) is None:
+            self.run.facts["embeddings"] = found.detach()[:ROWS].clone()
+            self.run.facts["rows"] = rows
 
     def _look_at(self, logits: torch.Tensor, kwargs: dict) -> None:
         if len(logits) > 1:
@@ -153,6 +164,8 @@ class Seen:
             return
         if not self.batch_counted:
             self._count_labels(batch)
+        if not self.run.forwards and len(self.run.batches) < HASHED:
+            self.run.batches.append(tallies.fingerprint(batch))  # the model is called in parts
         self.batch_counted = False
         if self.logit_grads is not None:
             self._uphill(tallies.labels_of(batch))

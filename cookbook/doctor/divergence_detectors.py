@@ -12,14 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from cookbook.doctor import curves
-from cookbook.doctor.examination import Skip
+from cookbook.doctor.checks import Skip
 from cookbook.doctor.findings import Curve, Finding
 from cookbook.doctor.records import Run
 
 FEWEST, LONG = 12, 20  # steps to judge on; steps that a rise must last
 RISE, LARGE, GRADIENT = 1.5, 1e-2, 10.0  # × the best loss; ‖Δw‖/‖w‖ a step; × the median gradient
 EXPLOSION, FLOOR = 10.0, 0.5  # × the loss at the start; under this a loss is as good as none
-STUCK_UPDATE = 0.1  # ‖Δw‖/‖w‖ a step with which nothing can be learnt
+STUCK_UPDATE = 0.1  # ‖Δw‖/‖w‖ of the first steps with which little can be learnt
+SPIKE = 1.4  # × the first loss: a throw from which nothing came back
+THROWN, UNSOLVED = 0.1, 0.8  # relative rise in the first third; share of the first loss at the end
 EARLY = 0.03  # share of the plan within which a warm-up would have helped
 
 
@@ -106,15 +108,17 @@ def stuck(run: Run) -> Rise | None:
     early = curves.median(updates[:10])
     if not updates or early < STUCK_UPDATE:
         return None
-    third = len(values) // 3
-    start, later = abs(values[0]), values[third:]
-    width = max(8, len(later) // 2)
-    end, scatter = float(np.mean(later[-width:])), float(np.std(later))
-    spiked = max(curves.running_mean(values[:third], 2)) > 1.5 * start + 4 * scatter
-    learnt = end < 0.98 * start - scatter / width**0.5
-    if learnt or not spiked or run.resumed:
+    third, half = len(values) // 3, values[len(values) // 2 :]
+    start, end = abs(values[0]), float(np.mean(half))
+    peak = max(values[:third])
+    noise = 4 * curves.noise(half)
+    thrown = peak > max(*half, start + max(THROWN * start, noise))
+    far = peak > max(*half, SPIKE * start + noise) and end > 0.95 * start
+    moved, error = curves.change(half, 0.5)
+    flat = moved > -max(0.02 * abs(end), 2 * error)
+    if end < UNSOLVED * start or not (far or (thrown and flat)) or run.resumed:
         return None
-    return Rise(losses[0][0], start, end, "after a spike, and nothing was learnt")
+    return Rise(losses[0][0], start, max(values), f"came back to {end:.3g} and learns no more")
 
 
 def learning_rate_too_high(run: Run) -> Iterator[Finding]:
@@ -148,7 +152,7 @@ def warm_up_missing(run: Run) -> Iterator[Finding]:
     start, means = float(np.median(values[:2])), curves.running_mean(values, 5)
     peak = float(means[: 3 * first].max())
     onset = int(np.argmax(values > RISE * abs(start)))
-    recovered = means[-1] < start + 0.5 * (peak - start)
+    recovered = means[-1] < 0.9 * abs(start)
     error = curves.standard_error(values[first:], 5)
     if not (peak > 2 * abs(start) + 5 * error and recovered and onset < first):
         return

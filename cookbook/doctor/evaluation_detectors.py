@@ -13,12 +13,13 @@ import numpy as np
 import torch
 
 from cookbook.doctor import curves
-from cookbook.doctor.examination import Skip
+from cookbook.doctor.checks import Skip
 from cookbook.doctor.findings import Curve, Finding
 from cookbook.doctor.records import Evaluation, Run
 
 PATIENCE, RISE, FALL = 3, 0.05, 0.05  # evaluations since the best; relative rise and fall
 ONE_CLASS, IMBALANCE, MARGIN = 0.95, 0.6, 0.01
+OTHERS = 10  # rows of other classes, under which one class is no surprise
 ROWS = 30  # fewer tell nothing about a class
 
 
@@ -111,7 +112,8 @@ def one_class(run: Run) -> Iterator[Finding]:
         imbalanced = majority >= max(IMBALANCE, 1.5 / len(judged[-1].counts))
         if predicted < ONE_CLASS or not imbalanced or accuracy > majority + MARGIN:
             return
-    if _too_early(run, judged):
+    smallest = min(int(e.counts.sum() - e.counts.sum(1).max()) for e in judged[-2:])
+    if smallest < OTHERS or _too_early(run, judged):
         return
     predicted, majority, accuracy, chosen = shares[-1]
     yield Finding(
@@ -168,7 +170,7 @@ def no_better_than_trivial(run: Run) -> Iterator[Finding]:
     if len(judged) < 3 or len(losses) < 30:
         raise Skip("fewer than three evaluations with predictions")
     moved, error = curves.change(losses)
-    learns = moved < -max(0.2 * abs(np.mean(losses[:5])), 3 * error)
+    learns = moved < -max(0.5 * abs(np.mean(losses[:5])), 3 * error)
     if not learns or any(_better(e.counts) for e in judged[-3:]):
         return
     _, majority, accuracy, _ = _shares(judged[-1])

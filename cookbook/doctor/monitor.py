@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from cookbook.doctor import batches, hooks, parameters, preserve, schedules, tallies
+from cookbook.doctor import batches, hooks, parameters, preserve, ranks, schedules, tallies
 from cookbook.doctor.records import Record, Run
 from cookbook.doctor.weights import WeightSamples, sample, spread
 
-DENSE, SOMETIMES = 12, 5  # measure each of the first steps, then every so many
+DENSE, SOMETIMES = 12, 10  # measure each of the first steps, then two of every so many
 LEAVES = 3  # parameters whose backward passes are counted
 
 
@@ -38,6 +38,7 @@ class Monitor:
         self.device = self.leaves[0].device if self.leaves else torch.device("cpu")
         self.run.accelerator = self.device.type not in ("cpu", "meta")
         self.seen = batches.Seen(self.run, model, loader)
+        self.ranks = ranks.Ranks(model)
         self.record: Record | None = None
         self.inside = 0  # how many optimizer steps deep we are
         self.forward_since = self.unscaled = False
@@ -110,7 +111,7 @@ class Monitor:
     def measures(self) -> bool:
         """Whether the coming step is one of those that are looked at closely."""
         step = self.run.steps
-        return step < DENSE or step % (SOMETIMES if step < 1000 else 5 * SOMETIMES) == 0
+        return step < DENSE or step % (SOMETIMES if step < 1000 else 5 * SOMETIMES) < 2
 
     def _before_forward(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         if not torch.is_grad_enabled():
@@ -181,7 +182,9 @@ class Monitor:
         if self.measures():
             self.samples.before()
             self._look_at_gradients(self.record)
-        elif self.device.type == "cpu":
+            return
+        self.samples.skip()
+        if self.device.type == "cpu":
             grad = next((p.grad for p in self.leaves if p.grad is not None), None)
             if grad is not None and not grad.is_sparse and not sample(grad).sum().isfinite():
                 self.seen.not_finite("gradient")
@@ -233,6 +236,8 @@ class Monitor:
         record.loss, self.kept, self.losses = tallies.average(self.losses), self.losses, []
         run.steps += 1
         run.add(record)
+        if self.ranks.active:
+            self.ranks.look(run.steps, run, self.samples.values())
         self._new_window()
         self.ended, self.wait, self.forward_since, self.record = now, None, False, None
         if self.after_step is not None:

@@ -35,6 +35,7 @@ class Record:
     update: Any = None
     moved: Any = None  # did any sampled weight change
     angle: Any = None
+    overshoot: Any = None  # cosine of the last Δw and this gradient: above 0 it went too far
     clipped: Any = None
     fresh: Any = None  # did the window begin with gradients that were zero
     swallowed: Any = None  # share of half-precision weights with a gradient that did not change

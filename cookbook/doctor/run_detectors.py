@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cookbook.doctor import curves
-from cookbook.doctor.examination import Skip
+from cookbook.doctor import contrastive, curves
+from cookbook.doctor.checks import Skip
 from cookbook.doctor.findings import Curve, Finding
 from cookbook.doctor.records import Run
 
@@ -17,6 +17,7 @@ UNLABELLED = 0.01  # share of batches
 QUIET = 3  # training passes in a row without dropout
 WAITING, WAITED = 0.3, 50  # share of a step, steps
 WINDOWS, GROWTH = 5, 0.05
+LATEST = 10  # losses that are at chance in a collapsed run
 HELD = 48  # past losses whose graph is still in memory
 
 
@@ -152,11 +153,16 @@ def memory_grows(run: Run) -> Iterator[Finding]:
 
 
 def contrastive_collapse(run: Run) -> Iterator[Finding]:
-    """C1: judged by `contrastive` on embeddings of the run."""
-    found = run.facts.get("collapse")
-    if not found:
+    """C1: judged by `contrastive` on the run's latest embeddings and losses."""
+    held, losses = run.facts.get("embeddings"), run.values("loss")[-LATEST:]
+    if held is None or run.uphill or len(losses) < LATEST:
         raise Skip("does not apply")
-    yield found
+    rows = run.facts["rows"]
+    for candidates in (rows, 2 * rows - 1, rows // 2):  # one view, both views, both in one pass
+        found = contrastive.collapse(held, curves.median(losses), candidates, steps=run.steps)
+        if found is not None:
+            yield found
+            return
 
 
 CHECKS = (batches_without_labels, dropout_in_the_wrong_mode, ranks_see_the_same,

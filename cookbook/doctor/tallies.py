@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from cookbook.doctor import kinds
+from cookbook.doctor import contrastive, kinds
 
 CLASSES = 200  # more are not counted
 
@@ -50,6 +50,20 @@ def confusion(scores: Any, labels: Any) -> torch.Tensor | None:
     valid = (labels >= 0) & (labels < size)
     flat = labels * size + chosen
     return torch.bincount(flat[valid], minlength=size * size).reshape(size, size)
+
+
+def embeddings(output: Any, rows: int) -> torch.Tensor | None:
+    """One embedding a row, (rows, dimensions): named ones, a bare matrix, or an encoder's states.
+
+    Of an encoder's two usual summaries that one is taken whose rows differ more.
+    """
+    named = contrastive.embeddings_of(output, rows)
+    if isinstance(output, torch.Tensor) and output.dim() == 2 and len(output) == rows:
+        named = [output]
+    states = getattr(output, "last_hidden_state", None)
+    if not named and isinstance(states, torch.Tensor) and len(states) == rows:
+        named = [states.mean(1), states[:, 0]]
+    return min(named, key=contrastive.mean_cosine, default=None)
 
 
 def fingerprint(batch: Any) -> str:

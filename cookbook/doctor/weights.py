@@ -78,10 +78,14 @@ class WeightSamples:
         size = torch.bincount(self.of, minlength=len(tensors)).clamp_min(1)
         self.rooted = (self._sums(weights * weights) / size).sqrt() > SMALL
         self.scalable = bool(self.rooted.any()) if tensors else False
-        self.old = self.grads = self.anchor = self.touched = None
+        self.old = self.grads = self.anchor = self.touched = self.delta = None
 
     def __len__(self) -> int:
         return len(self.chosen)
+
+    def values(self) -> torch.Tensor:
+        """The sampled weights as they are, (elements,)."""
+        return self._weights()
 
     def _weights(self) -> torch.Tensor:
         return _joined(sample(p) for p in self.chosen.values())
@@ -100,6 +104,11 @@ class WeightSamples:
     def before(self) -> None:
         """Keep the weights and the gradients that the step is about to use."""
         self.old, self.grads = self._weights(), self._gradients()
+        self.past, self.delta = self.delta, None
+
+    def skip(self) -> None:
+        """The coming step is not measured: what the last one did is no longer next to it."""
+        self.delta = None
 
     def after(self, record: Record) -> None:
         """Compare: movement, relative update, angle to the gradient, swallowed updates."""
@@ -107,7 +116,7 @@ class WeightSamples:
             return
         new, old, grads = self._weights(), self.old, self.grads
         delta = new - old
-        record.moved = (delta != 0).any()
+        record.moved, self.delta = (delta != 0).any(), delta
         if self.scalable:
             ratios = (self._sums(delta * delta) / self._sums(old * old).clamp_min(1e-24)).sqrt()
             record.update = ratios[self.rooted].median()
@@ -115,7 +124,9 @@ class WeightSamples:
             record.grad = 0.0
         else:
             record.grad = grads.norm()
-            record.angle = (delta * grads).sum() / (delta.norm() * record.grad).clamp_min(1e-30)
+            record.angle = cosine(delta, grads)
+            if self.past is not None:
+                record.overshoot = cosine(self.past, grads)
             if self.any_half:
                 self._swallowed(record, new, delta, grads)
         self.old = self.grads = None
@@ -129,6 +140,11 @@ class WeightSamples:
         self.touched = self.touched | asked
         still = self.touched & (new == self.anchor)
         record.stuck = still.sum() / self.touched.sum().clamp_min(1)
+
+
+def cosine(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Of two vectors; 0 where one of them is."""
+    return (a * b).sum() / (a.norm() * b.norm()).clamp_min(1e-30)
 
 
 def _joined(parts: Iterable[torch.Tensor]) -> torch.Tensor:

@@ -21,7 +21,7 @@ def rows(count, seed=0):
 def fit(tiny_bert, tmp_path):
     """Trains a small classifier under a Doctor; returns the doctor."""
 
-    def make(doctor=None, trainer=Trainer, model=None, steps=24, change=None, data=None, **settings):
+    def make(doctor=None, trainer=Trainer, model=None, steps=24, change=None, **settings):
         doctor = doctor or Doctor(examine=False)
         defaults = {
             "max_steps": steps, "per_device_train_batch_size": 8, "learning_rate": 1e-3,
@@ -31,7 +31,7 @@ def fit(tiny_bert, tmp_path):
         args = transformers.TrainingArguments(str(tmp_path), **(defaults | settings))
         running = trainer(
             model or tiny_bert("BertForSequenceClassification", num_labels=2), args,
-            train_dataset=data or rows(96), eval_dataset=rows(40, 1), callbacks=[doctor],
+            train_dataset=rows(96), eval_dataset=rows(40, 1), callbacks=[doctor],
             compute_metrics=lambda p: {"accuracy": float((p[0].argmax(-1) == p[1]).mean())},
         )  # fmt: skip
         if change:
@@ -50,7 +50,8 @@ def test_a_healthy_run_is_healthy_and_seen(fit):
     run = doctor.monitor.run
     assert run.steps == 24 and run.planned == 24 and run.closed and len(run.values("loss")) == 24
     assert [e.scored for e in run.evaluations] == [40, 40, 40]
-    assert int(run.evaluations[-1].counts.sum()) == 40 and "eval_accuracy" in run.evaluations[0].metrics
+    assert int(run.evaluations[-1].counts.sum()) == 40
+    assert "eval_accuracy" in run.evaluations[0].metrics
     assert len(run.epochs) == 2 and doctor.overhead > 0
     assert not doctor.trainer.model._forward_hooks and "training_step" not in vars(doctor.trainer)
 

@@ -28,7 +28,7 @@ def found(run):
 
 def diverging(seed=0):
     good = falling(60, seed=seed)
-    return np.concatenate([good, good[-1] + np.linspace(0, 3, 60) + RANDOM(seed).normal(0, 0.1, 60)])
+    return np.r_[good, good[-1] + np.linspace(0, 3, 60) + RANDOM(seed).normal(0, 0.1, 60)]
 
 
 def test_a_loss_that_runs_away_under_large_updates_is_o1():

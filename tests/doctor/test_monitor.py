@@ -152,5 +152,5 @@ def test_later_steps_are_measured_now_and_then(model):
     for _ in range(40):
         optimizer.zero_grad(), loss_of(model).backward(), optimizer.step()
     measured = [r.step for r in monitor.run.records if r.moved is not None]
-    assert measured == [*range(1, 13), 16, 21, 26, 31, 36]
-    assert len(monitor.run.line("loss")) == 0 and len(monitor.run.values("update")) == 17
+    assert measured == [*range(1, 13), 21, 22, 31, 32]
+    assert len(monitor.run.line("loss")) == 0 and len(monitor.run.values("overshoot")) == 13

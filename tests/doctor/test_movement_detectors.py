@@ -1,7 +1,7 @@
 import numpy as np
 
 from cookbook.doctor import movement_detectors as detectors
-from cookbook.doctor.examination import Skip
+from cookbook.doctor.checks import Skip
 from cookbook.doctor.records import Record, Run
 
 
@@ -65,7 +65,8 @@ def test_a_forgotten_parameter_is_o6_and_a_chosen_head_is_advice():
 
 
 def test_frozen_weights_that_move_are_o6():
-    assert "without requires_grad" in found(run_of(facts=facts(frozen_moved={"w": 3})))["O6"].evidence
+    moved = found(run_of(facts=facts(frozen_moved={"w": 3})))
+    assert "without requires_grad" in moved["O6"].evidence
     assert found(run_of(facts=facts(frozen_moved={"w": 1}))) == {}
 
 

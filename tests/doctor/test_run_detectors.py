@@ -1,8 +1,10 @@
+import math
+
 import pytest
+import torch
 
 from cookbook.doctor import run_detectors as detectors
-from cookbook.doctor.examination import Skip
-from cookbook.doctor.findings import Finding
+from cookbook.doctor.checks import Skip
 from cookbook.doctor.records import Evaluation, Record, Run
 
 
@@ -68,8 +70,9 @@ def test_what_was_not_resumed_is_k2():
     assert "goes on at step 40" in found(Run(resumed=40, facts=facts))["K2"].evidence
 
 
-@pytest.mark.parametrize("wait, accelerator, severity",
-                         [(0.7, True, "warn"), (0.7, False, "info"), (0.1, True, None)])  # fmt: skip
+@pytest.mark.parametrize(
+    "wait, accelerator, severity", [(0.7, True, "warn"), (0.7, False, "info"), (0.1, True, None)]
+)
 def test_waiting_for_data_is_h1(wait, accelerator, severity):
     records = [Record(i, wait=wait, seconds=1.0) for i in range(80)]
     findings = found(Run(records=records, accelerator=accelerator))
@@ -85,6 +88,18 @@ def test_memory_that_grows_is_h2():
     assert found(Run(records=steady)) == {}
 
 
-def test_a_collapse_is_passed_on():
-    collapse = Finding("C1", "warn", "mean cosine 0.99")
-    assert found(Run(facts={"collapse": collapse})) == {"C1": collapse}
+def contrastive_run(embeddings, loss, rows=16):
+    records = [Record(i, loss=loss) for i in range(80)]
+    facts = {"embeddings": embeddings, "rows": rows}
+    return Run(records=records, steps=80, facts=facts)
+
+
+@pytest.mark.parametrize("candidates", [16, 31, 8])
+def test_embeddings_that_point_one_way_at_chance_are_c1(candidates):
+    same = torch.ones(16, 8) + 0.01 * torch.randn(16, 8)
+    assert "C1" in found(contrastive_run(same, math.log(candidates)))
+    assert found(contrastive_run(same, 0.4)) == {}  # a narrow cone, and learning
+    assert found(contrastive_run(torch.randn(16, 8), math.log(candidates))) == {}
+    classes = contrastive_run(same, math.log(candidates))
+    classes.uphill = [(16, 0.2)]  # these are logits of a classifier
+    assert found(classes) == {}

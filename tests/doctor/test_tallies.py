@@ -39,3 +39,11 @@ def test_own_loss_and_labels():
 
 def test_average_of_nothing_is_none():
     assert tallies.average([]) is None and tallies.average([torch.tensor([1.0, 3.0])]) == 2.0
+
+
+def test_embeddings_of_an_encoder_and_of_a_bare_matrix(tiny_bert):
+    states = tiny_bert("BertModel")(torch.randint(5, 50, (4, 6)))
+    assert tallies.embeddings(states, 4).shape == (4, states.last_hidden_state.shape[-1])
+    matrix = torch.randn(4, 8)
+    assert tallies.embeddings(matrix, 4) is matrix
+    assert tallies.embeddings(matrix, 5) is None and tallies.embeddings(None, 4) is None

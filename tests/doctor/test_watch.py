@@ -60,7 +60,8 @@ def faults(task, **how):
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"rate": 3e-3}, {"rate": 3e-2}, {"optimizer": torch.optim.SGD, "rate": 0.1, "momentum": 0.9},
+    [{}, {"rate": 3e-3}, {"rate": 3e-2},
+     {"optimizer": torch.optim.SGD, "rate": 0.1, "momentum": 0.9},
      {"optimizer": torch.optim.RMSprop, "rate": 1e-3}, {"dropout": 0.0}],
 )  # fmt: skip
 def test_healthy_runs_are_healthy(seed, settings):
@@ -128,7 +129,8 @@ def test_a_nan_is_found_in_its_module():
     task.model[0].register_forward_hook(lambda m, a, o: o / 0 if next(count) >= 30 else None)
     report = task.run().report
     assert report.primary.fault == "P1"
-    assert "step 30, batch 29" in report.primary.evidence and "0 (Linear)" in report.primary.evidence
+    assert "step 30, batch 29" in report.primary.evidence
+    assert "0 (Linear)" in report.primary.evidence
 
 
 def test_dropout_left_off_after_an_evaluation():
