@@ -15,8 +15,7 @@ from typing import Any
 import torch
 
 from cookbook.doctor import kinds, sampling
-from cookbook.doctor.examination import Skip
-from cookbook.doctor.subject import Subject
+from cookbook.doctor.subject import Skip, Subject
 
 ROWS = 4  # of a batch, in a probe
 LABELS = {*kinds.LABEL_KEYS, "end_positions", "next_sentence_label", "sentence_order_label"}
