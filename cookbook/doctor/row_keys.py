@@ -41,12 +41,27 @@ def input_key(row: Any, drop: frozenset[int] = frozenset()) -> bytes | None:
             return _of_text(str(spoken))
         if "input_ids" in row:
             return _of_ids(row["input_ids"], row.get("attention_mask"), drop)
-        found = next((row[name] for name in PIXELS if row.get(name) is not None), None)
-        return None if found is None else _of_array(found)
-    if isinstance(row, list | tuple) and row:
-        first = row[0]
-        return _of_text(first) if isinstance(first, str) else _of_array(first)
-    return None
+    elif isinstance(row, list | tuple) and row and isinstance(row[0], str):
+        return _of_text(row[0])
+    array = array_of(row)
+    return None if array is None else _of_array(array)
+
+
+def array_of(row: Any) -> np.ndarray | None:
+    """The pixels or features of a row; None for text, token ids and what is no array."""
+    if isinstance(row, Mapping):
+        given = None if "input_ids" in row else next(
+            (row[name] for name in PIXELS if row.get(name) is not None), None
+        )  # fmt: skip
+    else:
+        given = row[0] if isinstance(row, list | tuple) and row else None
+    if given is None or isinstance(given, str):
+        return None
+    if isinstance(given, torch.Tensor):
+        given = given.detach().cpu()
+        given = given.float() if given.is_floating_point() else given
+    array = np.asarray(given)
+    return None if array.dtype == object else array
 
 
 def text_columns(row: Mapping[str, Any]) -> list[str]:
@@ -115,13 +130,9 @@ def _of_ids(ids: Any, mask: Any, drop: frozenset[int]) -> bytes | None:
     return None if len(numbers) < TOKENS else _digest(numbers.astype(np.int64).tobytes())
 
 
-def _of_array(value: Any) -> bytes | None:
-    """Pixels, features or ids of any shape; None for few numbers or one number repeated."""
-    if isinstance(value, torch.Tensor):
-        value = value.detach().cpu()
-        value = value.float().numpy() if value.is_floating_point() else value.numpy()
-    array = np.asarray(value)
-    if array.dtype == object or array.size < TOKENS or (array == array.flat[0]).all():
+def _of_array(array: np.ndarray) -> bytes | None:
+    """Of pixels, features or ids of any shape; None for few numbers or one number repeated."""
+    if array.size < TOKENS or (array == array.flat[0]).all():
         return None
     if array.dtype.kind == "f":
         array = array.astype(np.float32)

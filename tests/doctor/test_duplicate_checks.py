@@ -4,8 +4,8 @@ from datasets import Dataset
 from torch import nn
 from torch.utils.data import IterableDataset
 
+from cookbook.doctor.checks import Skip
 from cookbook.doctor.duplicate_checks import check_evaluation_is_new, check_inputs_have_one_label
-from cookbook.doctor.examination import Skip
 from cookbook.doctor.subject import Subject
 
 
@@ -96,6 +96,13 @@ def test_short_rows_and_repetitive_features_are_no_copies():
     drawn = torch.randint(0, 3, (600, 5), generator=torch.Generator().manual_seed(0))
     table = [(row.float(), 0) for row in drawn]  # 243 different rows in all
     assert found(check_evaluation_is_new, table[:400], table[400:]) == []
+
+
+def test_a_split_after_oversampling_is_a_leak_of_pixels_too():
+    rows = images(0, 200) * 2
+    order = torch.randperm(400, generator=torch.Generator().manual_seed(0)).tolist()
+    mixed = [rows[i] for i in order]
+    assert found(check_evaluation_is_new, mixed[:300], mixed[300:]) == [("D1", "error")]
 
 
 # -- D2 ------------------------------------------------------------------------------------------

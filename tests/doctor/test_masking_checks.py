@@ -5,7 +5,7 @@ import transformers
 
 from cookbook.data.tokenization import pack
 from cookbook.doctor import masking_checks
-from cookbook.doctor.examination import Skip
+from cookbook.doctor.checks import Skip
 from cookbook.doctor.subject import Subject
 from cookbook.training.objectives import MaskedLMCollator
 from cookbook.training.order import Keyed
@@ -112,7 +112,8 @@ def specials_too(batch, original):
 @pytest.mark.parametrize(
     ("change", "severity"),
     [(labels_everywhere, "error"), (nothing_masked, "error"), (answer_shown, "error"),
-     (no_labels, "error"), (hardly_any, "error"), (half_of_the_rows, "error"), (unknown_as_mask, "error"),
+     (no_labels, "error"), (hardly_any, "error"), (half_of_the_rows, "error"),
+     (unknown_as_mask, "error"),
      (specials_too, "warn")],
 )  # fmt: skip
 def test_masks_that_are_wrong(tiny_bert, tokenizer, change, severity):
