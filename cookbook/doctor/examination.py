@@ -16,9 +16,9 @@ import torch
 from torch import nn
 
 from cookbook.doctor import preserve
-from cookbook.doctor.findings import Finding
+from cookbook.doctor.checks import Check, Skip, attempt
 from cookbook.doctor.report import Report
-from cookbook.doctor.subject import Skip, Subject
+from cookbook.doctor.subject import Subject
 
 # A check takes a Subject and yields Findings. Each of these files lists its own in CHECKS: a tuple
 # of functions. Those of the PROBES run the model; everything is put back after each of them.
@@ -29,11 +29,9 @@ READERS = ("label_checks", "target_checks", "row_checks", "duplicate_checks",
 PROBES = ("forward_probes", "causality_probes", "padding_probes", "packing_probes",
           "tokenizer_probes", "loss_probes", "logit_probes", "ascent_probes", "gradient_probes",
           "finite_probes", "adapter_probes", "accumulation_probes", "metric_probes", "contrastive",
-          "learning_probes", "alignment_probes")  # fmt: skip
+          "learning_probes", "alignment_probes", "precision_probes")  # fmt: skip
 
 __all__ = ["PROBES", "READERS", "Skip", "attempt", "examine", "run"]
-
-Check = Callable[[Subject], Iterable[Finding]]
 
 
 def examine(
@@ -99,16 +97,6 @@ def run(
                 else:
                     checked.append(name)
     return Report(findings, checked=checked, not_checked=_worth_saying(reasons))
-
-
-def attempt(check: Check, subject: Any) -> tuple[list[Finding], str]:
-    """What a check found, and why it could not look; a check never raises."""
-    try:
-        return list(check(subject)), ""
-    except Skip as reason:
-        return [], str(reason) or "does not apply"
-    except Exception as error:  # odd models are the reader's right: say it, go on
-        return [], f"failed with {type(error).__name__}: {' '.join(str(error).split())[:120]}"
 
 
 def _unready(subject: Subject) -> str:

@@ -13,15 +13,15 @@ from typing import Any
 import torch
 
 from cookbook.doctor import causality_probes, kinds, responses, sampling
-from cookbook.doctor.examination import Skip, attempt
+from cookbook.doctor.checks import Skip, attempt
 from cookbook.doctor.findings import Finding
 from cookbook.doctor.model_checks import is_quantized
 from cookbook.doctor.subject import Subject
 
 # They look beyond the mask, or approximate attention in blocks whose place padding decides.
 BY_DESIGN = {"fnet", "convbert", "funnel", "canine", "perceiver", "nystromformer", "yoso", "mra",
-             "reformer", "big_bird", "bigbird_pegasus", "longformer", "led", "mamba", "mamba2",
-             "rwkv", "jamba", "ibert", "longt5", "recurrent_gemma"}  # fmt: skip
+             "reformer", "xlnet", "big_bird", "bigbird_pegasus", "longformer", "led", "mamba",
+             "mamba2", "rwkv", "jamba", "ibert", "longt5", "recurrent_gemma"}  # fmt: skip
 TRIED = 3  # padded rows
 
 
