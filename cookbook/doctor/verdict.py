@@ -33,9 +33,11 @@ ORDER = {fault: place for place, fault in enumerate(f for _, level in TREE for f
 # Contradicted invariants come before statistical signs, but not these: they spoil the measurement,
 # not the training, so a run that does not learn has another cause.
 AFTERWARDS = {fault for question, level in TREE[-2:] for fault in level}
-# Signs that are only statistical and still the cause of a contradiction.
+# What a present finding explains though it stands further down: signs that are only statistical and
+# still the cause of a contradiction; and models that mix rows or positions, which no mask can mend.
 EXPLAINS = {
     "O1": ("P1", "P2"), "O3": ("P1", "P2", "O1"), "T4": ("T1",), "D5": ("X3",),
+    "M9": ("T10", "T12"), "M10": ("T10", "T12", "M9"), "M5": ("M2",), "M6": ("M5",),
 }  # fmt: skip
 
 

@@ -53,3 +53,11 @@ def test_advice_is_never_the_verdict():
 def test_one_finding_a_fault_the_most_severe():
     ranked = verdict.rank([found("T5", "warn"), found("T5"), found("T5", "info")])
     assert [(f.fault, f.severity) for f in ranked] == [("T5", "error")]
+
+
+def test_a_model_that_mixes_rows_or_positions_is_not_mended_by_a_mask():
+    """Padding another row or a later place then moves the scores as well."""
+    mixed = [found("T10"), found("M9"), found("M10"), found("T12")]
+    assert [f.fault for f in verdict.rank(mixed)][0] == "M10"
+    assert verdict.split(mixed[:2])[0].fault == "M9"
+    assert verdict.split([found("M2"), found("M5", "error")])[0].fault == "M5"
