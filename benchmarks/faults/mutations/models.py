@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import types
 from typing import Any
 
 import torch
+import transformers
 from faults import families, material
 from faults.families import adapted, info_nce, load
 from faults.recipe import Recipe
 from faults.table import fault
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
 
@@ -54,28 +57,15 @@ def _fresh(module: nn.Module) -> None:
 @fault("M1", "bert mlm gpt2")
 def keys_with_another_prefix(r: Recipe) -> None:
     """The checkpoint was saved from inside a wrapper: no key fits, every weight is new."""
-    import shutil
-    import tempfile
-
-    from safetensors.torch import load_file, save_file
-
-    name = "bert" if r.family in ("bert", "mlm") else r.family
-    make = r.model
-
-    def model() -> nn.Module:
-        head = type(make()).__name__
-        with tempfile.TemporaryDirectory() as folder:
-            shutil.copytree(material.checkpoint(name), folder, dirs_exist_ok=True)
-            state = load_file(f"{folder}/model.safetensors")
-            save_file({f"net.inner.{k}": v for k, v in state.items()}, f"{folder}/model.safetensors",
-                      metadata={"format": "pt"})  # fmt: skip
-            import transformers
-
-            torch.manual_seed(r.seed)
-            more = {"num_labels": families.CLASSES} if r.family == "bert" else {}
-            return getattr(transformers, head).from_pretrained(folder, **more)
-
-    r.model = model
+    name, head = ("bert" if r.family in ("bert", "mlm") else r.family), type(r.model()).__name__
+    folder = material.folder() / f"{name}-prefixed"
+    if not folder.exists():
+        shutil.copytree(material.checkpoint(name), folder)
+        state = load_file(folder / "model.safetensors")
+        wrapped = {f"net.inner.{key}": value for key, value in state.items()}
+        save_file(wrapped, folder / "model.safetensors", metadata={"format": "pt"})
+    more = {"num_labels": families.CLASSES} if r.family == "bert" else {}
+    r.model = lambda: getattr(transformers, head).from_pretrained(folder, **more)
 
 
 # -- M2, M3 --------------------------------------------------------------------------------------
@@ -444,6 +434,7 @@ def batch_statistics_in_evaluation(r: Recipe) -> None:
 
 @fault("C1", "contrastive", online=True)
 def temperature_of_ten(r: Recipe) -> None:
+    r.steps = 80
     after(r, _one_direction)
     r.loss = lambda outputs, batch=None: info_nce(outputs, batch, 10.0)
 
@@ -455,7 +446,7 @@ def _one_direction(model: nn.Module) -> None:
 
 @fault("C1", "contrastive", online=True, also=("O1", "O3"))
 def rate_that_collapses_the_towers(r: Recipe) -> None:
-    r.lr, r.warmup, r.clip = 1.0, 0, 0.0
+    r.lr, r.warmup, r.clip, r.steps = 1.0, 0, 0.0, 80
 
 
 @fault("C1", "contrastive", online=True)
@@ -465,11 +456,11 @@ def only_attraction(r: Recipe) -> None:
         n = len(scores)
         return functional.cross_entropy(scores * 1e-3, torch.arange(n)) + (1 - scores).mean()
 
-    r.lr, r.loss = 3e-3, attract
+    r.lr, r.loss, r.steps = 3e-3, attract, 100
 
 
 @fault("C1", "contrastive", online=True, also=("O4",))
 def negatives_are_copies(r: Recipe) -> None:
     """Every row of a batch is the same text: there is nothing to tell apart."""
-    collate = r.collate
+    collate, r.steps = r.collate, 80
     r.collate = lambda rows: collate([rows[0]] * len(rows))
