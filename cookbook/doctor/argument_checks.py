@@ -16,7 +16,7 @@ from torch.optim import lr_scheduler as schedules
 from torch.utils.data import RandomSampler, WeightedRandomSampler
 
 from cookbook.doctor import preserve
-from cookbook.doctor.examination import Skip
+from cookbook.doctor.checks import Skip
 from cookbook.doctor.findings import Finding
 from cookbook.doctor.subject import Subject
 
@@ -172,8 +172,7 @@ def _drops(subject: Subject) -> bool:
     """Whether the last batch is dropped: `Trainer` has one setting for both of its loaders."""
     if subject.eval.loader is not None:
         return bool(getattr(subject.eval.loader, "drop_last", False))
-    asked = str(getattr(subject.args, "eval_strategy", "no")).lower()
-    return bool(getattr(subject.args, "dataloader_drop_last", False)) and not asked.endswith("no")
+    return bool(getattr(subject.args, "dataloader_drop_last", False))
 
 
 def _batch(subject: Subject) -> int:

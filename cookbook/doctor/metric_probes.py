@@ -17,7 +17,7 @@ import numpy as np
 
 from cookbook.doctor import oracles
 from cookbook.doctor.argument_checks import direction
-from cookbook.doctor.examination import Skip
+from cookbook.doctor.checks import Skip
 from cookbook.doctor.findings import Finding
 from cookbook.doctor.oracles import Oracle
 from cookbook.doctor.subject import Subject
@@ -76,9 +76,9 @@ def _mend(subject: Subject, flaw: Flaw) -> str:
 def _best(subject: Subject, oracle: Oracle) -> list[Flaw]:
     """The flaws of the form of predictions that the function likes best: logits or their argmax."""
     tries, error = [], None
-    for form in oracles.forms(subject, oracle):
+    for place, form in enumerate(oracles.forms(subject, oracle)):
         try:
-            tries.append(flaws(subject.compute_metrics, oracle, form))
+            tries.append(flaws(subject.compute_metrics, oracle, form, guessed=place > 0))
         except Exception as problem:
             error = problem
     if not tries:
@@ -86,8 +86,11 @@ def _best(subject: Subject, oracle: Oracle) -> list[Flaw]:
     return min(tries, key=len)
 
 
-def flaws(compute: Callable, oracle: Oracle, form: Callable) -> list[Flaw]:
-    """What the metrics of a function do wrong on an oracle whose predictions `form` shapes."""
+def flaws(compute: Callable, oracle: Oracle, form: Callable, guessed: bool = False) -> list[Flaw]:
+    """What the metrics of a function do wrong on an oracle whose predictions `form` shapes.
+
+    A form that was only guessed must convince: what is wrong everywhere must score 0.
+    """
     perfect = _scored(compute, form(oracle.perfect), oracle.labels)
     wrong = _scored(compute, form(oracle.wrong), oracle.labels)
     constant = _scored(compute, form(oracle.constant), oracle.labels)
@@ -99,6 +102,8 @@ def flaws(compute: Callable, oracle: Oracle, form: Callable) -> list[Flaw]:
         if not way or not np.isfinite(value):
             continue
         told = _flaw(name, way, words, value, wrong, constant, again)
+        if guessed and not told and words & UNIT and way > 0 and wrong.get(name, 0) > 0.05:
+            told = f"wrong predictions score {wrong[name]:.3g} (bound: 0)"
         if told:
             found.append(Flaw(name, told, value))
     return found

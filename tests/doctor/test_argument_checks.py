@@ -10,7 +10,7 @@ from torch.optim import lr_scheduler as schedules
 from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 
 from cookbook.doctor import argument_checks
-from cookbook.doctor.examination import attempt
+from cookbook.doctor.checks import attempt
 from cookbook.doctor.subject import Subject
 
 
@@ -141,7 +141,7 @@ def test_a_loader_that_reads_all_rows_is_healthy():
 
 
 def test_the_trainers_one_setting_for_both_loaders_is_found(tmp_path):
-    settings = {"eval_strategy": "epoch", "per_device_eval_batch_size": 4}
+    settings = {"per_device_eval_batch_size": 4}
     args = arguments(tmp_path, dataloader_drop_last=True, **settings)
     assert verdicts(ROWS, args=args, eval_dataset=rows(10)) == [("E2", "warn")]
     assert verdicts(ROWS, args=args, eval_dataset=rows(12)) == []

@@ -16,7 +16,7 @@ from sklearn.metrics import (
 from torch import nn
 
 from cookbook.doctor import metric_probes
-from cookbook.doctor.examination import attempt
+from cookbook.doctor.checks import attempt
 from cookbook.doctor.subject import Subject
 
 CHECK = metric_probes.check_metric_rewards_perfection
@@ -33,7 +33,7 @@ def verdicts(*given, **named):
     return outcome(*given, **named)[0]
 
 
-def classified(labels=(0, 1, 2) * 8):
+def classified(labels=(1, 1, 0, 1, 2, 0) * 4):
     torch.manual_seed(0)
     return nn.Linear(4, 3), [(torch.randn(4), label) for label in labels]
 
@@ -71,6 +71,8 @@ BAD = {
         "accuracy": accuracy_score(p.predictions.argmax(-1), p.predictions.argmax(-1))},
     "error called accuracy": lambda p: {
         "accuracy": (p.predictions.argmax(-1) != p.label_ids).mean()},
+    "error called accuracy, by index": lambda p: {
+        "accuracy": float((p[0].argmax(-1) != p[1]).mean())},
     "shuffled": lambda p: {"f1": f1_score(p.label_ids, p.predictions.argmax(-1)[::-1],
                                           average="macro")},
     "always one": lambda p: {"accuracy": 1.0},
