@@ -13,16 +13,19 @@ This file imports `transformers` at the top, because its class derives from it. 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import transformers
 
-from cookbook.doctor import examination, resuming, trainer_taps
+from cookbook.doctor import checkpoint, examination, resuming, sampling, trainer_taps
 from cookbook.doctor.findings import Finding
 from cookbook.doctor.monitor import Monitor
 from cookbook.doctor.report import Report
 from cookbook.doctor.subject import Subject
 from cookbook.doctor.watch import LOOK_EVERY, is_number, judge
+
+LARGE, ROWS = 50_000_000, 2  # parameters of a model whose checkpoint is read back; rows it is fed
 
 
 class Doctor(transformers.TrainerCallback):
@@ -103,6 +106,11 @@ class Doctor(transformers.TrainerCallback):
         one_process = getattr(args, "world_size", 1) == 1
         self.monitor.evaluated(numbers, rows=rows if one_process else None)
 
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """The first checkpoint of a small model is compared with the model."""
+        if self.monitor is not None and "saved" not in self.monitor.run.facts:
+            self._guarded(self._compare_saved, args, state, kwargs.get("model"))
+
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """The run is over; its report is final."""
         self._close()
@@ -135,11 +143,23 @@ class Doctor(transformers.TrainerCallback):
         facts["max_grad_norm"] = args.max_grad_norm
         facts["keeps_best"] = bool(args.load_best_model_at_end)
         if resumed:
-            facts["not_resumed"] = resuming.missing(
-                optimizer, given.get("lr_scheduler"), resumed, args
-            )  # fmt: skip
+            folder = trainer_taps.resumed_from()
+            facts["not_resumed"] = [
+                *resuming.missing(optimizer, given.get("lr_scheduler"), resumed, args),
+                *(resuming.missing_files(folder) if folder else []),
+            ]
         if trainer is not None:
             self.taps = trainer_taps.Taps(trainer, self.monitor, self.loss_fn)
+
+    def _compare_saved(self, args: Any, state: Any, model: Any) -> None:
+        facts = self.monitor.run.facts
+        facts["saved"] = None
+        alone = args.world_size == 1 and sum(p.numel() for p in model.parameters()) < LARGE
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        if alone and folder.is_dir():
+            inputs = self.monitor.seen.last
+            batch = None if inputs is None else sampling.first_rows(inputs[1], ROWS) or None
+            facts["saved"] = checkpoint.compare_saved(model, folder, batch)
 
     def _tell(self, control: Any) -> None:
         report = self.report

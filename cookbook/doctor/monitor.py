@@ -18,7 +18,8 @@ from cookbook.doctor import batches, hooks, parameters, preserve, ranks, schedul
 from cookbook.doctor.records import Record, Run
 from cookbook.doctor.weights import WeightSamples, sample, spread
 
-DENSE, SOMETIMES = 12, 10  # measure each of the first steps, then two of every so many
+# Each of the first steps is measured, then two of every ten, of the later ones two of every 25.
+DENSE, SOMETIMES, RARELY = 12, 10, 25
 LEAVES = 3  # parameters whose backward passes are counted
 
 
@@ -111,7 +112,8 @@ class Monitor:
     def measures(self) -> bool:
         """Whether the coming step is one of those that are looked at closely."""
         step = self.run.steps
-        return step < DENSE or step % (SOMETIMES if step < 1000 else 5 * SOMETIMES) < 2
+        every = SOMETIMES if step < 100 else RARELY if step < 1000 else 4 * RARELY
+        return step < DENSE or step % every < 2
 
     def _before_forward(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         if not torch.is_grad_enabled():

@@ -31,7 +31,7 @@ def facts(model: nn.Module, optimizers: Sequence[Any]) -> dict[str, Any]:
         "trainable": len(named), "lacking": [n for n, _ in lacking], "foreign": len(foreign),
         "foreign_alike": alike, "optimizers": len(optimizers),
         "head_only": _all_before(named, theirs),
-        "prompt_method": prompt_method(model),
+        "prompt_method": prompt_method(model), "trained_share": trained_share(model),
     }  # fmt: skip
 
 
@@ -39,6 +39,12 @@ def _all_before(named: list, theirs: set[int]) -> bool:
     """Whether the optimizer was given the last parameters and none of the first: a chosen head."""
     flags = [id(p) in theirs for _, p in named]
     return any(flags) and not flags[0] and flags == sorted(flags)
+
+
+def trained_share(model: nn.Module) -> float:
+    """The share of the model's numbers that is trained."""
+    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    return sum(n for n, trained in sizes if trained) / max(1, sum(n for n, _ in sizes))
 
 
 def prompt_method(model: nn.Module) -> str:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cookbook.doctor import preserve
+from cookbook.doctor import preserve, schedules
 
-FILES = {"optimizer.pt": "optimizer state", "scheduler.pt": "schedule"}
+# A sharded optimizer lies in a folder of its own, so only what is one file always is asked for.
+FILES = {"scheduler.pt": "schedule"}
 RANDOM = "rng_state*.pth"
 
 
@@ -24,9 +25,16 @@ def missing(optimizer: Any, scheduler: Any, steps: int, args: Any = None) -> lis
     place = getattr(scheduler, "last_epoch", None)
     if steps and isinstance(place, int) and place == 0:
         found.append("the schedule stands at 0")
+    elif steps and isinstance(place, int) and by_step(scheduler) and place != steps:
+        found.append(f"the schedule stands at {place}")
     if steps and getattr(args, "ignore_data_skip", False):
         found.append("the rows begin at the start of the epoch again (ignore_data_skip)")
     return found
+
+
+def by_step(scheduler: Any) -> bool:
+    """Whether the schedule counts optimizer steps for certain."""
+    return schedules.counts_steps(scheduler) is True
 
 
 def keeps_state(optimizer: Any) -> bool:

@@ -165,6 +165,14 @@ def contrastive_collapse(run: Run) -> Iterator[Finding]:
             return
 
 
+def saved_and_model_differ(run: Run) -> Iterator[Finding]:
+    """K1: judged by `checkpoint` when the run first saved."""
+    if "saved" not in run.facts:
+        raise Skip("does not apply")
+    if run.facts["saved"] is not None:
+        yield run.facts["saved"]
+
+
 CHECKS = (batches_without_labels, dropout_in_the_wrong_mode, ranks_see_the_same,
           same_order_each_epoch, resumed_in_part, waiting_for_data, memory_grows,
-          contrastive_collapse)  # fmt: skip
+          contrastive_collapse, saved_and_model_differ)  # fmt: skip

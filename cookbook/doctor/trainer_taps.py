@@ -12,9 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import torch
-
-from cookbook.doctor import accumulation, kinds, preserve, weights
+from cookbook.doctor import accumulation, kinds, order, preserve, weights
 from cookbook.doctor.monitor import Monitor
 
 DEEP = 12  # frames between a callback and the Trainer that calls it
@@ -35,6 +33,19 @@ def calling_trainer() -> Any:
             return None
         held = frame.f_locals.get("self")
         if isinstance(held, transformers.Trainer):
+            return held
+        frame = frame.f_back
+    return None
+
+
+def resumed_from() -> str | None:
+    """The checkpoint's folder that the calling `Trainer` resumes from, if it does."""
+    frame = sys._getframe(1)
+    for _ in range(DEEP):
+        if frame is None:
+            return None
+        held = frame.f_locals.get("resume_from_checkpoint")
+        if isinstance(held, str):
             return held
         frame = frame.f_back
     return None
@@ -98,8 +109,7 @@ class Taps:
         self._listen_to_losses()
         if callable(getattr(trainer, "compute_metrics", None)):
             self._listen_to_predictions()
-        sampler = getattr(monitor.seen.loader, "sampler", None)
-        monitor.run.facts["shuffles"] = shuffles(monitor.seen.loader, sampler)
+        monitor.run.facts["shuffles"] = order.shuffles(monitor.seen.loader)
 
     def _worth_it(self) -> bool:
         """Whether the first window of micro-batches is computed once more (fault L3)."""
@@ -174,14 +184,3 @@ class Taps:
             return original(predictions, *more, **named)
 
         self._wrap("compute_metrics", compute_metrics)
-
-
-def shuffles(loader: Any, sampler: Any) -> bool:
-    """Whether a loader is meant to draw its rows in another order each epoch."""
-    for held in (sampler, getattr(getattr(loader, "batch_sampler", None), "sampler", None)):
-        if held is None:
-            continue
-        drawn = isinstance(held, torch.utils.data.RandomSampler)
-        if drawn or getattr(held, "shuffle", False) or "Random" in type(held).__name__:
-            return True
-    return False

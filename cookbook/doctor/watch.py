@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cookbook.doctor import examination
+from cookbook.doctor import examination, order, resuming
 from cookbook.doctor.findings import Finding
 from cookbook.doctor.monitor import Monitor
 from cookbook.doctor.records import Run
@@ -88,6 +88,12 @@ class Watch:
 
     def __enter__(self) -> Watch:
         self.monitor = Monitor(self.model, self.optimizers, self.lr_scheduler, **self.how)
+        self.monitor.run.facts |= {
+            "shuffles": order.shuffles(self.how["loader"]),
+            "not_resumed": resuming.missing(
+                self.optimizers[0], self.lr_scheduler, self.how["resumed"]
+            ),
+        }
         return self
 
     def __exit__(self, *_: Any) -> None:

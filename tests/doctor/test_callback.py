@@ -144,6 +144,27 @@ def test_a_resumed_run_is_healthy_and_one_without_its_optimizer_is_k2(fit, tmp_p
     assert resumed("optimizer.pt").report.primary.fault == "K2"
 
 
+def test_a_head_that_is_not_saved_is_k1_and_a_resume_without_random_state_is_k2(fit, tmp_path):
+    def headless(trainer):
+        save = trainer.model.save_pretrained
+        trainer.model.save_pretrained = lambda folder, state_dict=None, **how: save(
+            folder, state_dict={k: v for k, v in trainer.model.state_dict().items()
+                                if "classifier" not in k}, **how
+        )  # fmt: skip
+
+    doctor = fit(steps=6, change=headless, save_strategy="steps", save_steps=6)
+    assert doctor.report.primary.fault == "K1" and "classifier" in doctor.report.primary.evidence
+    assert fit(steps=6, save_strategy="steps", save_steps=3).report.faults() == []
+    (tmp_path / "checkpoint-6" / "rng_state.pth").unlink()
+
+    def resume(trainer):
+        train = trainer.train
+        trainer.train = lambda: train(resume_from_checkpoint=str(tmp_path / "checkpoint-6"))
+
+    doctor = fit(steps=9, change=resume, trainer=transformers.Trainer)
+    assert "random state" in doctor.report.primary.evidence
+
+
 def test_what_fails_inside_never_reaches_the_run(fit, monkeypatch):
     monkeypatch.setattr("cookbook.doctor.callback.Monitor", lambda *_, **__: 1 / 0)
     doctor = fit(steps=2, eval_strategy="no")

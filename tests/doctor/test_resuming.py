@@ -1,6 +1,7 @@
 import types
 
 import torch
+import transformers
 
 from cookbook.doctor import resuming
 
@@ -33,7 +34,16 @@ def test_plain_sgd_has_nothing_to_remember():
 
 
 def test_files_of_a_checkpoint(tmp_path):
-    assert len(resuming.missing_files(tmp_path)) == 3
-    for name in ("optimizer.pt", "scheduler.pt", "rng_state_0.pth"):
+    assert len(resuming.missing_files(tmp_path)) == 2
+    for name in ("scheduler.pt", "rng_state_0.pth"):
         (tmp_path / name).touch()
     assert resuming.missing_files(tmp_path) == []
+
+
+def test_a_schedule_in_steps_must_stand_at_the_step():
+    optimizer, _ = trained(3)
+    schedule = transformers.get_linear_schedule_with_warmup(optimizer, 0, 50)
+    for _ in range(3):
+        schedule.step()
+    assert resuming.missing(optimizer, schedule, 3) == []
+    assert "stands at 3" in resuming.missing(optimizer, schedule, 9)[0]

@@ -1,26 +1,14 @@
 import types
 
 import torch
-from torch.utils.data import DataLoader, SequentialSampler
+from torch.utils.data import DataLoader
 
 from cookbook.doctor import trainer_taps
 
 
 def test_nobody_calls():
-    assert trainer_taps.calling_trainer() is None
-
-
-def test_which_loaders_shuffle():
-    rows = list(range(8))
-    for loader, drawn in (
-        (DataLoader(rows, shuffle=True), True),
-        (DataLoader(rows), False),
-        (DataLoader(rows, sampler=SequentialSampler(rows)), False),
-    ):
-        assert trainer_taps.shuffles(loader, loader.sampler) is drawn
-    assert trainer_taps.shuffles(None, None) is False
-    ranks = torch.utils.data.DistributedSampler(rows, num_replicas=2, rank=0)
-    assert trainer_taps.shuffles(None, ranks)
+    assert trainer_taps.calling_trainer() is None and trainer_taps.resumed_from() is None
+    assert trainer_taps.undisturbed(None).__enter__() is None
 
 
 def test_the_subject_without_a_trainer_comes_from_the_loader():

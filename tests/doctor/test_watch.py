@@ -221,3 +221,23 @@ def test_in_between_and_with_an_exception_inside_the_report_is_readable():
             assert watch.report.healthy
         raise KeyboardInterrupt
     assert watch.report.healthy and not task.model._forward_hooks
+
+
+def test_a_shuffled_order_that_repeats_and_a_run_that_lost_its_optimizer():
+    def epochs(reseeded):
+        task = Task()
+        rows = list(zip(task.x, task.y, strict=True))
+        loader = torch.utils.data.DataLoader(rows, 32, shuffle=True)
+        with Watch(task.model, task.optimizer, train_dataloader=loader) as watch:
+            for _ in range(3):
+                if reseeded:
+                    torch.manual_seed(1)
+                for batch in loader:
+                    task.optimizer.zero_grad()
+                    loss = task.loss(batch)
+                    loss.backward(), task.optimizer.step()
+                    watch.step(loss, batch=batch)
+        return watch.report.faults()
+
+    assert epochs(reseeded=True) == ["X3"] and epochs(reseeded=False) == []
+    assert "K2" in faults(Task(), resumed=100)

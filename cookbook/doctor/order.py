@@ -1,0 +1,25 @@
+"""Is a loader meant to draw its rows in another order each epoch?
+
+Reads the samplers of a `DataLoader`, whatever wraps it; used for the fault of a shuffled order that
+repeats (X3). It draws nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+
+def shuffles(loader: Any) -> bool:
+    """Whether the loader's sampler shuffles; False where nobody knows.
+
+    >>> shuffles(torch.utils.data.DataLoader([1, 2], shuffle=True)), shuffles(None)
+    (True, False)
+    """
+    inner = getattr(getattr(loader, "batch_sampler", None), "sampler", None)
+    for held in (getattr(loader, "sampler", None), inner):
+        drawn = isinstance(held, torch.utils.data.RandomSampler)
+        if drawn or getattr(held, "shuffle", False) is True or "Random" in type(held).__name__:
+            return True
+    return False
