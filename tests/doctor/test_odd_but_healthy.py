@@ -715,5 +715,19 @@ def same(one, other):
     return one == other
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("a lazy model", "lazy parameters"), ("parameters without values", "meta device"),
+        ("int8 linears", "packed integers"), ("rows of strings", "the forward pass raised"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_run_is_said_once(name, reason):
+    report = examine(**ODD[name]())
+    assert reason in report.not_checked["probes"]
+    assert "check_rows_are_apart" not in {*report.checked, *report.not_checked}
+
+
 def test_there_are_enough_of_them():
     assert len(ODD) >= 30
