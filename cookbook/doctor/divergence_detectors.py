@@ -106,14 +106,15 @@ def stuck(run: Run) -> Rise | None:
     values = [loss for _, loss in losses]
     updates = run.values("update")
     early = curves.median(updates[:10])
-    if not updates or early < STUCK_UPDATE:
+    head_only = run.facts.get("trained_share", 1.0) < 0.5  # fresh, small weights: they may
+    if not updates or early < STUCK_UPDATE or head_only:
         return None
     third, half = len(values) // 3, values[len(values) // 2 :]
     start, end = abs(values[0]), float(np.mean(half))
     peak = max(values[:third])
     noise = 4 * curves.noise(half)
     thrown = peak > max(*half, start + max(THROWN * start, noise))
-    far = peak > max(*half, SPIKE * start + noise) and end > 0.95 * start
+    far = peak > max(*half, SPIKE * start + noise / 2) and end > 0.95 * start
     moved, error = curves.change(half, 0.5)
     flat = moved > -max(0.02 * abs(end), 2 * error)
     if end < UNSOLVED * start or not (far or (thrown and flat)) or run.resumed:
@@ -149,7 +150,7 @@ def warm_up_missing(run: Run) -> Iterator[Finding]:
     values = np.array([loss for _, loss in losses])
     planned = run.planned or len(values)
     first = max(10, int(EARLY * planned))
-    start, means = float(np.median(values[:2])), curves.running_mean(values, 5)
+    start, means = float(values[0]), curves.running_mean(values, 5)
     peak = float(means[: 3 * first].max())
     onset = int(np.argmax(values > RISE * abs(start)))
     recovered = means[-1] < 0.9 * abs(start)

@@ -59,6 +59,7 @@ def test_a_nan_without_a_rise_before_is_not_o1():
 def test_nothing_learnt_after_a_spike_is_o1():
     losses = np.r_[0.7, 1.5, 2.5, 1.4, np.full(60, 0.7) + RANDOM(0).normal(0, 0.03, 60)]
     assert "O1" in found(run_of(losses, update=0.4))
+    assert found(run_of(losses, update=0.4, facts={"trained_share": 0.01})) == {}  # a fresh head
     flat = 0.7 + RANDOM(0).normal(0, 0.03, 64)  # labels that were shuffled
     assert found(run_of(flat, update=0.02)) == {}
 
