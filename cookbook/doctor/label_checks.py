@@ -12,11 +12,12 @@ from typing import Any
 import torch
 
 from cookbook.doctor import kinds, tokens, trial
-from cookbook.doctor.examination import Skip
+from cookbook.doctor.checks import Skip
 from cookbook.doctor.findings import Finding
 
 IGNORE = tokens.IGNORE
 ROWS_WITHOUT = 0.01  # share of rows without a label that is still normal
+CLASSES = 20  # values of a column that may be a label, if the model has not more classes
 NO_LABEL = {"idx", "id", "index", "guid", "length", "row", "epoch", "position", "weight"}
 LABELLED = ("classifier", "tagger", "multi-label", "question-answering")
 
@@ -106,10 +107,10 @@ def _like_labels(values: list[Any], rows: list[Any], config: Any) -> bool:
     if isinstance(first, torch.Tensor) and first.dim() == 0:
         values = [v.item() for v in values]
     if all(isinstance(v, int | bool) for v in values):
-        few = max(2, getattr(config, "num_labels", 0) or 20)
+        few = max(CLASSES, getattr(config, "num_labels", 0) or 0)
         return 2 <= len(set(values)) <= few and all(-1 <= v <= few for v in values)
     if all(isinstance(v, str) for v in values):
-        return 2 <= len(set(values)) <= (getattr(config, "num_labels", 0) or 20)
+        return 2 <= len(set(values)) <= max(CLASSES, getattr(config, "num_labels", 0) or 0)
     lists = all(isinstance(v, list) and v and isinstance(v[0], int) for v in values)
     ids = [row.get("input_ids") for row in rows]
     same = lists and all(

@@ -1,10 +1,12 @@
+import types
+
 import pytest
 import torch
 import transformers
 from torch import nn
 
 from cookbook.doctor import label_checks
-from cookbook.doctor.examination import Skip
+from cookbook.doctor.checks import Skip
 from cookbook.doctor.subject import Subject
 
 WORDS = ["the solver computes two tensors", "a copy", "this function returns an array of several"]
@@ -75,6 +77,12 @@ def test_whose_loss_is_elsewhere_needs_no_labels(tiny_bert, tokenizer):
 def test_a_language_model_whose_loop_makes_the_labels_is_only_told(tokenizer):
     subject = Subject(gpt2(tokenizer), train_dataset=rows_of(tokenizer), processing_class=tokenizer)
     assert found(label_checks.check_labels_arrive, subject) == [("T14", "info")]
+    trainers = Subject(gpt2(tokenizer), train_dataset=rows_of(tokenizer),
+                       processing_class=tokenizer, args=types.SimpleNamespace())  # fmt: skip
+    assert found(label_checks.check_labels_arrive, trainers) == [("T14", "error")]
+    lost = Subject(gpt2(tokenizer), train_dataset=rows_of(tokenizer, gold=lambda i: i % 3),
+                   processing_class=tokenizer)  # fmt: skip
+    assert found(label_checks.check_labels_arrive, lost) == [("T14", "error")]
 
 
 def test_a_metric_without_labels_is_never_computed(tiny_bert, tokenizer):
@@ -180,6 +188,22 @@ def test_a_loss_that_leaves_padding_out_by_itself_is_believed(tokenizer):
             data_collator=padded(tokenizer, None), loss_fn=loss(ignored),
         )  # fmt: skip
         assert found(label_checks.check_padding_has_no_label, subject) == expected
+
+
+def test_the_end_token_as_label_of_the_first_padding_is_meant(tokenizer):
+    ended = shared(tokenizer)
+
+    def collate(rows):
+        batch = padded(tokenizer, -100)(rows)
+        ends = batch["attention_mask"].sum(1)
+        for row, end in enumerate(ends.tolist()):
+            if end < batch["labels"].shape[1]:
+                batch["labels"][row, end] = ended.eos_token_id
+        return batch
+
+    subject = Subject(gpt2(tokenizer), train_dataset=rows_of(tokenizer), processing_class=ended,
+                      data_collator=collate)  # fmt: skip
+    assert found(label_checks.check_padding_has_no_label, subject) == []
 
 
 def test_an_end_token_that_is_also_padding_is_no_padding_where_it_is_attended(tokenizer):

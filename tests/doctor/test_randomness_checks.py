@@ -8,7 +8,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from cookbook.doctor import preserve, randomness_checks
-from cookbook.doctor.examination import Skip
+from cookbook.doctor.checks import Skip
 from cookbook.doctor.subject import Subject
 
 
@@ -136,6 +136,7 @@ ERROR = [("D7", "error")]
         (Rows(lambda: random.random()), {}, []),
         (holding(np.random.RandomState(0)), {}, ERROR),
         (holding(np.random.default_rng(0)), {}, ERROR),
+        (holding(np.random.default_rng(0)), {"persistent_workers": True}, ERROR),
         (holding(random.Random(0)), {}, ERROR),
         (Rows(lambda: GLOBAL.random()), {}, ERROR),  # held by the script, copied all the same
         (Rows(lambda: np.random.rand()), {"worker_init_fn": seed_all_the_same}, ERROR),

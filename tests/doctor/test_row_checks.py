@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, Sampler
 
 from cookbook.doctor import row_checks
-from cookbook.doctor.examination import Skip
+from cookbook.doctor.checks import Skip
 from cookbook.doctor.subject import Subject
 
 
@@ -157,7 +157,7 @@ class Own(Sampler):
 
 
 @pytest.mark.parametrize(("shuffles", "expected"), [(True, []), (False, [("D5", "warn")])])
-def test_a_sampler_of_the_readers_own_is_asked_twice(shuffles, expected):
+def test_a_sampler_of_the_readers_own_is_asked(shuffles, expected):
     assert order(DataLoader(labelled("sorted"), sampler=Own(400, shuffles))) == expected
 
 
