@@ -20,6 +20,7 @@ from cookbook.doctor.weights import WeightSamples, sample, spread
 
 # Each of the first steps is measured, then two of every ten, of the later ones two of every 25.
 DENSE, SOMETIMES, RARELY = 12, 10, 25
+LONGEST_WINDOW = 512  # micro-batches whose losses are kept
 LEAVES = 3  # parameters whose backward passes are counted
 
 
@@ -34,7 +35,7 @@ class Monitor:
         self.optimizers = [preserve.unwrap(o) for o in optimizers if o is not None]
         self.own_losses, self.after_step = own_losses, after_step
         self.run = Run(planned=planned, resumed=resumed)
-        self.samples = WeightSamples(model)
+        self.samples = WeightSamples(model, [p for g in self._groups() for p in g["params"]])
         self.leaves = spread(list(self.samples.chosen.values()), LEAVES)
         self.device = self.leaves[0].device if self.leaves else torch.device("cpu")
         self.run.accelerator = self.device.type not in ("cpu", "meta")
@@ -263,7 +264,7 @@ class Monitor:
         self.seen.loss(loss, batch)
         loss = loss.detach() if isinstance(loss, torch.Tensor) else loss
         if self.forward_since or self.micro or not self.run.records:
-            self.losses.append(loss)
+            self.losses = [*self.losses[-LONGEST_WINDOW:], loss]
         else:
             self.kept.append(loss)
             self.run.records[-1].loss = tallies.average(self.kept)

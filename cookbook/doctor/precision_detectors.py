@@ -62,8 +62,9 @@ def overflows(run: Run) -> Iterator[Finding]:
     """P2: the scaler skips too many steps, or has lowered its scale under 1."""
     if not run.attempts:
         raise Skip("does not apply")
-    late = [a for a in run.skipped if a > SETTLING and a > run.attempts - LATEST]
-    of = min(LATEST, run.attempts - SETTLING)
+    settled = max(SETTLING, _leading(run.skipped))
+    late = [a for a in run.skipped if a > settled and a > run.attempts - LATEST]
+    of = min(LATEST, run.attempts - settled)
     scales = run.values("scale")
     if of >= 20 and len(late) > SKIPPED * of:
         yield Finding(
@@ -81,6 +82,11 @@ def overflows(run: Run) -> Iterator[Finding]:
     elif scales and scales[-1] < 1:
         yield Finding("P2", "warn", f"the loss scale fell to {scales[-1]:.3g} (bound: 1)",
                       measured={"scale": scales[-1]})  # fmt: skip
+
+
+def _leading(places: list[int]) -> int:
+    """Steps that were skipped from the first on: the scaler was finding its scale."""
+    return next((i for i, place in enumerate(places) if place != i + 1), len(places))
 
 
 def _longest_row(places: list[int]) -> int:

@@ -38,12 +38,19 @@ def readable(tensor: Any) -> bool:
     )  # fmt: skip
 
 
-def choose(model: nn.Module, count: int = TENSORS) -> dict[str, nn.Parameter]:
-    """Trainable tensors spread over the depth, matrices that every row uses before all others."""
+def choose(
+    model: nn.Module, count: int = TENSORS, among: Iterable[torch.Tensor] = ()
+) -> dict[str, nn.Parameter]:
+    """Trainable tensors spread over the depth, matrices that every row uses before all others.
+
+    `among` are the optimizers' parameters: where they hold any of the model's, only those count.
+    """
     tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     held = [
         (name, p) for name, p in model.named_parameters() if p.requires_grad and readable(p)
     ]  # fmt: skip
+    theirs = {id(p) for p in among}
+    held = [(n, p) for n, p in held if id(p) in theirs] or held
     held = [(name, p) for name, p in held if p.device == held[0][1].device]
     matrices = [(n, p) for n, p in held if p.dim() > 1 and id(p) not in tables]
     others = [(n, p) for n, p in held if p.dim() <= 1 or id(p) in tables]
@@ -64,8 +71,8 @@ def spread(items: list, count: int) -> list:
 class WeightSamples:
     """Measures one optimizer step: call `before` and `after`, which fills the record."""
 
-    def __init__(self, model: nn.Module) -> None:
-        self.chosen = choose(model)
+    def __init__(self, model: nn.Module, among: Iterable[torch.Tensor] = ()) -> None:
+        self.chosen = choose(model, among=among)
         tensors = list(self.chosen.values())
         lengths = [len(sample(p)) for p in tensors]
         device = tensors[0].device if tensors else torch.device("cpu")

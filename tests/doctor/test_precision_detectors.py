@@ -1,5 +1,5 @@
 from cookbook.doctor import precision_detectors as detectors
-from cookbook.doctor.examination import Skip
+from cookbook.doctor.checks import Skip
 from cookbook.doctor.records import Record, Run
 
 NAN = float("nan")
@@ -34,6 +34,7 @@ def test_a_scaler_may_skip_its_first_steps():
     run = Run(attempts=60, skipped=[1, 2, 3, 4], bad=overflow, not_finite=[1])
     assert found(run) == {}
     assert found(Run(attempts=8, skipped=list(range(1, 8)))) == {}
+    assert found(Run(attempts=60, skipped=list(range(1, 23)))) == {}
 
 
 def test_too_many_skipped_steps_are_p2():

@@ -23,6 +23,12 @@ def test_matrices_are_chosen_and_embeddings_only_where_there_is_nothing_else():
     assert list(weights.choose(nn.Embedding(5, 4))) == ["weight"]
 
 
+def test_only_what_the_optimizer_holds_is_sampled_where_it_holds_anything():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    assert set(weights.choose(model, among=model[1].parameters())) == {"1.weight", "1.bias"}
+    assert len(weights.choose(model, among=nn.Linear(4, 4).parameters())) == 4
+
+
 def test_the_relative_update_is_that_of_the_whole_tensor():
     model = nn.Linear(64, 64, bias=False)
     with torch.no_grad():
