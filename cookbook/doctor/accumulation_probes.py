@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from cookbook.doctor import accumulation, gradients, sampling
-from cookbook.doctor.examination import Skip
+from cookbook.doctor.checks import Skip
 from cookbook.doctor.findings import Finding
 from cookbook.doctor.subject import Subject
 

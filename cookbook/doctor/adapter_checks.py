@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from cookbook.doctor.examination import Skip
+from cookbook.doctor.checks import Skip
 from cookbook.doctor.findings import Finding
 from cookbook.doctor.subject import Subject
 

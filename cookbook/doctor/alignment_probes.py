@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from cookbook.doctor import gradients, learning_probes, sampling, simple_features
-from cookbook.doctor.examination import Skip
+from cookbook.doctor.checks import Skip
 from cookbook.doctor.findings import Finding
 from cookbook.doctor.simple_features import Probe
 from cookbook.doctor.subject import Subject

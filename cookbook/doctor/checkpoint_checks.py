@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from cookbook.doctor import kinds
-from cookbook.doctor.examination import Skip
+from cookbook.doctor.checks import Skip
 from cookbook.doctor.findings import Finding
 from cookbook.doctor.subject import Subject
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from cookbook.doctor import kinds, tokens, trial
-from cookbook.doctor.examination import Skip
+from cookbook.doctor.checks import Skip
 from cookbook.doctor.findings import Finding
 
 ROWS, SHARE = 2, 0.05  # rows with visible padding, and their share, from which on it is no accident

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from cookbook.doctor import gradients, sampling
-from cookbook.doctor.examination import Skip
+from cookbook.doctor.checks import Skip
 from cookbook.doctor.findings import Finding
 from cookbook.doctor.subject import Subject
 

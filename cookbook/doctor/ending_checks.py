@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cookbook.doctor import tokens
-from cookbook.doctor.examination import Skip
+from cookbook.doctor.checks import Skip
 from cookbook.doctor.findings import Finding
 
 IGNORE = tokens.IGNORE

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from cookbook.doctor.examination import Skip
+from cookbook.doctor.checks import Skip
 from cookbook.doctor.findings import Curve, Finding
 from cookbook.doctor.records import Run
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from cookbook.doctor import gradients, sampling
-from cookbook.doctor.examination import Skip
+from cookbook.doctor.checks import Skip
 from cookbook.doctor.findings import Curve, Finding
 from cookbook.doctor.loss_probes import read_targets
 from cookbook.doctor.subject import IGNORE, Subject

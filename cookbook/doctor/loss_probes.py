@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from cookbook.doctor import gradients, kinds
-from cookbook.doctor.examination import Skip
+from cookbook.doctor.checks import Skip
 from cookbook.doctor.findings import Finding
 from cookbook.doctor.subject import IGNORE, Subject
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from cookbook.doctor import tokens
-from cookbook.doctor.examination import Skip
+from cookbook.doctor.checks import Skip
 from cookbook.doctor.findings import Finding
 
 IGNORE = tokens.IGNORE

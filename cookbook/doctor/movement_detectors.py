@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from cookbook.doctor import curves
-from cookbook.doctor.examination import Skip
+from cookbook.doctor.checks import Skip
 from cookbook.doctor.findings import Finding
 from cookbook.doctor.records import Run
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from cookbook.doctor import responses
-from cookbook.doctor.examination import Skip
+from cookbook.doctor.checks import Skip
 from cookbook.doctor.findings import Finding
 from cookbook.doctor.model_checks import is_quantized
 from cookbook.doctor.subject import Subject

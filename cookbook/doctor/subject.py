@@ -15,13 +15,10 @@ import torch
 from torch import nn
 
 from cookbook.doctor import kinds, sampling
+from cookbook.doctor.checks import Skip
 
 IGNORE = -100
 LAZY = nn.parameter.UninitializedTensorMixin
-
-
-class Skip(Exception):
-    """Raised by a check that does not apply here; the message says why, for `not_checked`."""
 
 
 class Subject:

@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional
 
 from cookbook.doctor import kinds, row_keys, tokens, trial
-from cookbook.doctor.examination import Skip
+from cookbook.doctor.checks import Skip
 from cookbook.doctor.findings import Finding
 
 IGNORE = tokens.IGNORE

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from cookbook.doctor import kinds, row_keys, tokens
-from cookbook.doctor.examination import Skip
+from cookbook.doctor.checks import Skip
 from cookbook.doctor.findings import Finding
 
 UNKNOWN_WARN, UNKNOWN_ERROR, ENOUGH = 0.05, 0.2, 200  # shares of ordinary tokens; tokens

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cookbook.doctor import checkpoint_checks, kinds, responses
-from cookbook.doctor.examination import Skip
+from cookbook.doctor.checks import Skip
 from cookbook.doctor.findings import Finding
 from cookbook.doctor.subject import Subject
 

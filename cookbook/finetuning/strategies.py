@@ -107,8 +107,7 @@ def fine_tune(
         found = jobs.accuracy(answers, rows["validation"])
         if best is None or found > best[0]:
             best = (found, rate, trained, answers)
-    seconds = time.perf_counter() - began
-    _, rate, trained, on_validation = best
+    seconds, (_, rate, trained, on_validation) = time.perf_counter() - began, best
     on_test, labels = trained.logits(rows["test"]), jobs.labels_of(rows["test"])
     score = classification_metrics(classes)
     return Result(

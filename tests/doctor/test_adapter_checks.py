@@ -4,7 +4,7 @@ import peft
 import pytest
 
 from cookbook.doctor import adapter_checks
-from cookbook.doctor.examination import attempt
+from cookbook.doctor.checks import attempt
 from cookbook.doctor.subject import Subject
 
 

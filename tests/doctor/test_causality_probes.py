@@ -7,7 +7,7 @@ import transformers
 from torch import nn
 
 from cookbook.doctor import causality_probes
-from cookbook.doctor.examination import attempt
+from cookbook.doctor.checks import attempt
 from cookbook.doctor.subject import Subject
 
 CHECK = causality_probes.check_decoder_sees_no_future

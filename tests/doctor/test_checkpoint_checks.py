@@ -8,7 +8,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from cookbook.doctor import checkpoint_checks
-from cookbook.doctor.examination import Skip, attempt
+from cookbook.doctor.checks import Skip, attempt
 from cookbook.doctor.subject import Subject
 
 CHECK = checkpoint_checks.check_backbone_is_loaded

@@ -6,7 +6,7 @@ import transformers
 from torch import nn
 
 from cookbook.doctor import collation_checks
-from cookbook.doctor.examination import Skip
+from cookbook.doctor.checks import Skip
 from cookbook.doctor.subject import Subject
 
 WORDS = ["the solver computes two tensors", "a copy", "this function returns an array of several",

@@ -5,7 +5,7 @@ import torch
 import transformers
 
 from cookbook.doctor import ending_checks
-from cookbook.doctor.examination import Skip
+from cookbook.doctor.checks import Skip
 from cookbook.doctor.subject import Subject
 
 QUESTIONS = ["what is it", "why", "how do you compute the gradient", "who", "where is the copy of"]

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from cookbook.doctor import evaluation_detectors as detectors
-from cookbook.doctor.examination import Skip
+from cookbook.doctor.checks import Skip
 from cookbook.doctor.records import Evaluation, Record, Run
 
 

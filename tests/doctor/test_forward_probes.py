@@ -7,7 +7,7 @@ import transformers
 from torch import nn
 
 from cookbook.doctor import forward_probes
-from cookbook.doctor.examination import attempt
+from cookbook.doctor.checks import attempt
 from cookbook.doctor.subject import Subject
 
 CERTAIN = forward_probes.check_evaluation_is_certain

@@ -1,7 +1,7 @@
 import pytest
 
 from cookbook.doctor import gradient_detectors as detectors
-from cookbook.doctor.examination import Skip
+from cookbook.doctor.checks import Skip
 from cookbook.doctor.findings import Finding
 from cookbook.doctor.records import Record, Run
 

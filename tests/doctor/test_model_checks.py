@@ -6,7 +6,7 @@ import transformers
 from torch import nn
 
 from cookbook.doctor import model_checks
-from cookbook.doctor.examination import attempt
+from cookbook.doctor.checks import attempt
 from cookbook.doctor.subject import Subject
 
 

@@ -5,7 +5,7 @@ import torch
 import transformers
 
 from cookbook.doctor import packing_probes
-from cookbook.doctor.examination import attempt
+from cookbook.doctor.checks import attempt
 from cookbook.doctor.subject import Subject
 
 CHECK = packing_probes.check_packed_rows_are_apart

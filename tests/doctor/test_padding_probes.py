@@ -6,7 +6,7 @@ import transformers
 from torch import nn
 
 from cookbook.doctor import padding_probes
-from cookbook.doctor.examination import attempt
+from cookbook.doctor.checks import attempt
 from cookbook.doctor.subject import Subject
 
 CHECK = padding_probes.check_padding_is_masked

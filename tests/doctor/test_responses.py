@@ -6,7 +6,7 @@ import transformers
 from torch import nn
 
 from cookbook.doctor import responses
-from cookbook.doctor.examination import Skip
+from cookbook.doctor.checks import Skip
 from cookbook.doctor.subject import Subject
 
 

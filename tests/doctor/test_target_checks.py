@@ -4,7 +4,7 @@ from torch import nn
 from torch.nn import functional
 
 from cookbook.doctor import target_checks
-from cookbook.doctor.examination import Skip
+from cookbook.doctor.checks import Skip
 from cookbook.doctor.subject import Subject
 
 

@@ -7,7 +7,7 @@ import transformers
 from torch import nn
 
 from cookbook.doctor import text_checks
-from cookbook.doctor.examination import Skip
+from cookbook.doctor.checks import Skip
 from cookbook.doctor.subject import Subject
 
 

@@ -6,7 +6,7 @@ import transformers
 
 from cookbook.data.tokenization import train_tokenizer
 from cookbook.doctor import tokenizer_probes
-from cookbook.doctor.examination import attempt
+from cookbook.doctor.checks import attempt
 from cookbook.doctor.subject import Subject
 
 CHECK = tokenizer_probes.check_tokenizer_is_the_checkpoints
