@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import random
+import types
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +17,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+
+
+# Not followed on the way to generators: what holds none, or is put back by itself.
+PASSED_BY = (type, types.ModuleType, nn.Module, torch.Tensor, np.ndarray)
 
 
 class Snapshot:
@@ -101,11 +106,25 @@ def restore_random(state: dict[str, Any]) -> None:
         torch.cuda.set_rng_state_all(state["cuda"])
 
 
-def random_sources(thing: Any) -> list[Any]:
-    """The generators that an object (a data set, a collator) holds in its attributes."""
+def random_sources(thing: Any, depth: int = 6) -> list[Any]:
+    """The generators that an object holds: a data set, a loader and its data set, a transform.
+
+    Attributes are followed a few levels down, and short lists of them; rows and tensors are not.
+    """
     kinds = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
-    held = list(getattr(thing, "__dict__", {}).values())
-    return [value for value in held if isinstance(value, kinds)]
+    found, seen, level = [], set(), [thing]
+    for _ in range(depth):
+        below = []
+        for value in [v for v in level if id(v) not in seen]:
+            seen.add(id(value))
+            if isinstance(value, kinds):
+                found.append(value)
+            elif isinstance(value, list | tuple):
+                below += value if len(value) <= 16 else []
+            elif not isinstance(value, PASSED_BY):
+                below += getattr(value, "__dict__", {}).values()
+        level = below
+    return found
 
 
 def _read(source: Any) -> Any:

@@ -153,3 +153,24 @@ def test_accelerates_wrapper_is_looked_through():
     optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=1.0)
     assert preserve.unwrap(Accelerator(cpu=True).prepare(optimizer)) is optimizer
     assert preserve.unwrap(optimizer) is optimizer and preserve.unwrap(None) is None
+
+
+def test_generators_are_found_inside_loaders_subsets_and_transforms():
+    class Transform:
+        def __init__(self):
+            self.draws = random.Random(0)
+
+    class Rows(torch.utils.data.Dataset):
+        def __init__(self):
+            self.steps, self.rows = [Transform()], list(range(100))
+
+        def __len__(self):
+            return 100
+
+    loader = torch.utils.data.DataLoader(torch.utils.data.Subset(Rows(), [1, 2]))
+    held = loader.dataset.dataset.steps[0].draws
+    assert held in preserve.random_sources(loader)
+    expected = random.Random(0).random()
+    with preserve.everything(None, others=(loader.dataset,)):
+        held.random()
+    assert held.random() == expected
