@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from torch import nn
 
-
 # Not followed on the way to generators: what holds none, or is put back by itself.
 PASSED_BY = (type, types.ModuleType, nn.Module, torch.Tensor, np.ndarray)
 
