@@ -197,7 +197,9 @@ class Seen:
     def not_finite(self, what: str) -> None:
         """A loss or gradient that is not finite: the first is looked into, all are counted."""
         run = self.run
-        run.not_finite.append(run.steps + 1)
+        place = run.forwards + (self.waiting is not None)
+        if run.not_finite[-1:] != [place]:  # a loss is seen twice: in the output, and when told
+            run.not_finite.append(place)
         if run.bad is None:
             run.bad = {"what": what, "step": run.resumed + run.steps + 1,
                        "batch": run.forwards - 1 + (self.waiting is not None)}  # fmt: skip

@@ -66,9 +66,10 @@ def foreign_parameters(run: Run) -> Iterator[Finding]:
     """O6: trainable parameters with a gradient that the optimizer does not hold, or frozen ones
     that it moves."""
     facts = run.facts
-    lacking, foreign = facts.get("lacking", []), facts.get("foreign_alike", 0)
+    lacking, foreign = facts.get("lacking", []), facts.get("foreign", 0)
     graded = [n for n in facts.get("lacking_graded", []) if n in set(lacking)]
-    if foreign and lacking:
+    replaced = graded and len(lacking) <= 2 * foreign and not facts.get("lacking_moved")
+    if lacking and (facts.get("foreign_alike") or replaced):
         yield Finding(
             "O6", "error",
             f"the optimizer holds {facts['foreign']} parameters that are not the model's, and "

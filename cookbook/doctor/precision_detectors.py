@@ -24,12 +24,13 @@ def not_finite(run: Run) -> Iterator[Finding]:
     bad = run.bad or _late(run) or _logged(run)
     if bad is None:
         return
-    if run.attempts and len(run.not_finite) < 3:
-        return  # the scaler skips such a step, and lowers its scale
     where = f": {bad['where']}" if bad.get("where") else ""
+    skipped = len(run.not_finite) <= 1.5 * len(run.skipped) + 2
+    if run.attempts and skipped and not where.startswith((": the batch", ": the weights")):
+        return  # the scaler skips such a step, and lowers its scale
     batch = f", batch {bad['batch']}" if bad.get("batch") is not None else ""
     count = len(set(run.not_finite))  # a loss and its gradient are one step
-    more = f"; {count} such steps in all" if count > 1 else ""
+    more = f"; {count} such batches in all" if count > 1 else ""
     yield Finding(
         "P1", "error",
         f"the {bad['what']} was not finite at step {bad['step']}{batch} (bound: finite){where}"

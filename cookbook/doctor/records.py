@@ -104,7 +104,7 @@ class Run:
     unlabelled: list[int] = field(default_factory=list)  # forward passes without any label
     labelled: int = 0  # forward passes whose labels were looked at
     bad: dict[str, Any] | None = None  # the first loss or gradient that was not finite
-    not_finite: list[int] = field(default_factory=list)  # steps at which one was seen
+    not_finite: list[int] = field(default_factory=list)  # training passes in which one was seen
     uphill: list[tuple[int, float]] = field(default_factory=list)  # rows, share of them with a
     # gradient above 0 at their own label's logit
     loss_gradients: list[float] = field(default_factory=list)  # of what is descended, by own loss

@@ -1,7 +1,7 @@
 """Something is not finite: in which module did it begin?
 
-One forward pass of the latest batch with a hook on each module, its own random state and buffers
-put back. It runs once a run, when a number that is not finite has been seen.
+One forward pass of the latest batch with a hook on each module, on copies of the buffers, the
+random state put back. It runs once a run, when a number that is not finite has been seen.
 """
 
 from __future__ import annotations
@@ -50,17 +50,16 @@ def _first_module(model: nn.Module, inputs: tuple[tuple, dict]) -> str:
 
     handles = [m.register_forward_hook(watch(n)) for n, m in model.named_modules()]
     state = preserve.random_state()
-    buffers = [(b, b.clone()) for b in model.buffers()]
+    # Copies of the buffers, since a graph that awaits its backward pass may hold those in place.
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     try:
         with torch.no_grad():
-            type(model).__call__(model, *inputs[0], **inputs[1])
+            torch.func.functional_call(model, buffers, inputs[0], inputs[1])
     except Exception:  # it ran a moment ago; what stops it now is not what we look for
         return found[0] if found else ""
     finally:
         for handle in handles:
             handle.remove()
-        for buffer, before in buffers:
-            buffer.copy_(before)
         preserve.restore_random(state)
     return found[0] if found else ""
 

@@ -53,6 +53,8 @@ def facts(**more):
 def test_stale_parameters_are_o6():
     stale = facts(lacking=["a", "b"], foreign=2, foreign_alike=2)
     assert "a, b" in found(run_of(facts=stale))["O6"].evidence
+    resized = facts(lacking=["a"], lacking_graded=["a"], foreign=1, head_only=True)
+    assert found(run_of(facts=resized))["O6"].severity == "error"
     assert found(run_of(facts=facts(foreign=1))) == {}  # a loss with weights of its own
 
 

@@ -30,9 +30,11 @@ def test_a_loss_that_is_read_late_and_a_log_that_hides_it():
 
 
 def test_a_scaler_may_skip_its_first_steps():
-    overflow = {"what": "loss", "step": 1, "batch": 0}
+    overflow = {"what": "loss", "step": 1, "batch": 0, "where": "the outputs are finite: …"}
     run = Run(attempts=60, skipped=[1, 2, 3, 4], bad=overflow, not_finite=[1])
     assert found(run) == {}
+    overflow["where"] = "the batch itself holds numbers that are not finite"
+    assert "P1" in found(run)
     assert found(Run(attempts=8, skipped=list(range(1, 8)))) == {}
     assert found(Run(attempts=60, skipped=list(range(1, 23)))) == {}
 

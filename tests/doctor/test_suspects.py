@@ -21,6 +21,16 @@ def test_the_first_module_is_named_and_nothing_is_changed():
     assert torch.equal(state, torch.get_rng_state())
 
 
+def test_a_graph_that_awaits_its_backward_pass_stays_whole():
+    model = nn.Sequential(nn.BatchNorm1d(4), Broken())
+    model.register_buffer("scale", torch.ones(4))
+    x = torch.randn(3, 4, requires_grad=True)
+    loss = (model[0](x) * model.scale).square().sum()
+    suspects.first(model, ((x.detach(),), {}), "loss")
+    loss.backward()
+    assert x.grad is not None
+
+
 def test_the_batch_the_weights_and_the_loss_are_told_apart():
     model = nn.Linear(2, 2)
     bad = torch.tensor([[1.0, float("nan")]])
