@@ -1,4 +1,4 @@
-"""The command line: `cookbook list`, `cookbook run NAME`, `cookbook data SOURCE`.
+"""The command line: `cookbook list`, `run NAME`, `data SOURCE`, `doctor RUN`.
 
 It parses, prints and turns errors into one line; the work is done by the package. Every chapter
 can be run through it, from any working directory and from an installed wheel.
@@ -27,12 +27,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     2
     """
     from cookbook.data.errors import DataError
+    from cookbook.doctor.logs import LogError
     from cookbook.execution import ChapterError
 
     asked = _parser().parse_args(arguments)
     try:
         asked.command(asked)
-    except (UsageError, DataError, OutputError) as error:
+    except (UsageError, DataError, OutputError, LogError) as error:
         return _say(error, 2)
     except ChapterError as error:
         return _say(error, 1)
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("cookbook", description="Chapters on pretrained models.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_list, _add_run, _add_data):
+    for add in (_add_list, _add_run, _add_data, _add_doctor):
         add(commands)
     return parser
 
@@ -107,6 +108,62 @@ def _data(asked: argparse.Namespace) -> None:
         print(_table([(name, _short(value)) for name, value in row.items()]) + "\n")
     if "label" in train.features:
         print("labels of train\n" + _balance(train))
+
+
+def _add_doctor(commands: Any) -> None:
+    command = commands.add_parser("doctor", help="what is wrong with a run, or with a data set")
+    command.add_argument("run", nargs="?", metavar="RUN", help="a run's folder, or its log: "
+                         "trainer_state.json, .csv, TensorBoard's events")  # fmt: skip
+    command.add_argument("--data", metavar="SOURCE", help="training data to check")
+    command.add_argument("--eval", metavar="SOURCE", help="held-out data to check against it")
+    command.add_argument("--model", default="", help="whose tokenizer to check them with")
+    command.add_argument("--text-column", default="", help="default: guessed, and said")
+    command.add_argument("--label-column", default="", help="default: guessed, and said")
+    command.add_argument("--explain", metavar="FAULT", help="an entry of the catalogue, as L3")
+    command.add_argument("--json", action="store_true", help="the report as JSON")
+    command.set_defaults(command=_doctor)
+
+
+def _doctor(asked: argparse.Namespace) -> None:
+    if asked.explain:
+        print(_explained(asked.explain))
+    elif asked.data:
+        _print_report(_data_report(asked), asked.json)
+    elif asked.run:
+        from cookbook.doctor import aftermath, logs
+
+        log = logs.read(asked.run)
+        _print_report(aftermath.examine_log(log), asked.json)
+        if not asked.json:
+            print(f"\n{aftermath.scope(log)}")
+    else:
+        raise UsageError("name a run's folder, or --data SOURCE, or --explain FAULT")
+
+
+def _explained(fault: str) -> str:
+    from cookbook.doctor.catalogue import FAULTS
+
+    if fault.upper() not in FAULTS:
+        raise UsageError(f"no fault {fault!r}: there are {', '.join(FAULTS)}")
+    return FAULTS[fault.upper()].explain()
+
+
+def _data_report(asked: argparse.Namespace) -> Any:
+    from cookbook import data
+    from cookbook.doctor import data_examination
+    from cookbook.models.initialization import load_tokenizer
+
+    files = {"train": asked.data} | ({"test": asked.eval} if asked.eval else {})
+    columns = {"text_column": asked.text_column, "label_column": asked.label_column}
+    parts = data.load_apart(files, **columns)
+    tokenizer = load_tokenizer(asked.model) if asked.model else None
+    return data_examination.examine_data(
+        parts["train"], parts.get("test"), processing_class=tokenizer
+    )
+
+
+def _print_report(report: Any, as_json: bool) -> None:
+    print(json.dumps(report.to_dict(), indent=1) if as_json else report)
 
 
 def _balance(rows: Any) -> str:

@@ -196,3 +196,51 @@ def test_data_that_is_not_there_is_one_line(desk, capsys):
     assert cli.main(["data", "missing.csv"]) == 2
     (line,) = said(capsys)
     assert line.startswith("cookbook: ") and "missing.csv" in line
+
+
+def test_doctor_explains_an_entry_of_the_catalogue(capsys):
+    assert cli.main(["doctor", "--explain", "l3"]) == 0
+    assert capsys.readouterr().out.startswith("L3 · Accumulation changes the gradient\n  symptom")
+    assert cli.main(["doctor", "--explain", "L9"]) == 2
+    assert "no fault 'L9': there are D1, D2" in capsys.readouterr().err
+
+
+def test_doctor_reads_a_log_and_says_what_no_log_tells(tmp_path, capsys):
+    history = [{"step": i, "loss": 2.0, "learning_rate": 0.0} for i in range(1, 9)]
+    state = {"global_step": 8, "max_steps": 8, "log_history": history}
+    (tmp_path / "trainer_state.json").write_text(json.dumps(state))
+    assert cli.main(["doctor", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("O2 · Learning rate zero or far too low  (error)")
+    assert "8 entries with loss, learning_rate." in out and "seldom why" in out
+    assert cli.main(["doctor", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["primary"]["fault"] == "O2"
+
+
+def test_doctor_checks_data_before_any_training(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    texts = [
+        f"review number {i} of a film that was {'good' if i % 2 else 'bad'}" for i in range(90)
+    ]
+    header = "review,stars\n"
+    rows = [f"{text},{i % 2}\n" for i, text in enumerate(texts)]
+    (tmp_path / "train.csv").write_text(header + "".join(rows[:60]))
+    (tmp_path / "leaks.csv").write_text(header + "".join(rows[40:80]))
+    (tmp_path / "new.csv").write_text(header + "".join(rows[60:]))
+    columns = ["--text-column", "review", "--label-column", "stars"]
+    assert cli.main(["doctor", "--data", "train.csv", "--eval", "leaks.csv", *columns]) == 0
+    assert capsys.readouterr().out.startswith("D1 · Training and evaluation share rows")
+    model = ["--model", "docbert"]
+    assert cli.main(["doctor", "--data", "train.csv", "--eval", "new.csv", *model, *columns]) == 0
+    assert capsys.readouterr().out.startswith("no fault found")
+
+
+def test_doctor_tells_in_one_line_what_it_lacks(tmp_path, capsys):
+    for words, message in {
+        ("doctor",): "name a run's folder, or --data SOURCE",
+        ("doctor", str(tmp_path / "gone")): "there is no file or folder",
+        ("doctor", "--data", "gone.csv"): "there is no file or folder gone.csv",
+    }.items():
+        assert cli.main(list(words)) == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1

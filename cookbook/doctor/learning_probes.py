@@ -23,6 +23,7 @@ KEPT = 0.5  # share of the first loss that must go
 ROWS, TOKENS, TARGETS = 8, 32, 64
 LARGEST = 20_000_000  # parameters that a CPU can be asked to train for a probe
 MINORITY = 0.1  # share of trainable weights below which little can be asked of them
+ROOM = 30  # trainable weights for each answer, below which a model has no room to memorise
 
 
 def check_one_batch(subject: Subject) -> Iterable[Finding]:
@@ -65,6 +66,8 @@ def why_not(subject: Subject, batch: Any) -> str:
     read = read_targets(loss, logits)
     if read is None or _cross_entropy(logits, read.target) < 0.2:
         return "does not apply"
+    if size < ROOM * int(read.target.ne(IGNORE).sum()):
+        return "a model this small has no room to memorise a batch"
     return "does not apply" if _contradicts(batch, read.target) else ""
 
 

@@ -39,6 +39,11 @@ def test_a_model_that_does_not_see_its_input():
     assert said.measured["left"] > 0.8 and len(said.curve.lines) == 3
 
 
+def test_a_linear_model_has_no_room_to_memorise():
+    said, why = found(nn.Linear(6, 3), pairs(), functional.cross_entropy)
+    assert said == [] and "no room to memorise" in why
+
+
 def test_gradients_that_climb_fit_nothing():
     model = Net()
     for p in model.parameters():
