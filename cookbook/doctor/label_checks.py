@@ -54,10 +54,10 @@ def _own_loss(subject: Any, batch: Mapping[str, Any]) -> Any:
     with trial.quiet(subject):
         try:
             return subject.loss(subject.batch("train", rows=2))
-        except Exception:
+        except Exception as error:
             if subject.kind == "seq2seq" and "decoder_input_ids" not in batch:
                 return None  # a decoder with nothing to read: its input is made from the labels
-            raise
+            raise Skip(f"a trial run raised {type(error).__name__}") from error
 
 
 def _loss_elsewhere(subject: Any) -> bool:

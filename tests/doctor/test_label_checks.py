@@ -95,6 +95,13 @@ def test_a_metric_without_labels_is_never_computed(tiny_bert, tokenizer):
     assert found(label_checks.check_labels_arrive, having) == []
 
 
+def test_rows_of_a_task_that_the_forward_pass_cannot_take_are_passed_over(tokenizer):
+    rows = [{"prompt_ids": [1, 2], "chosen_ids": [3], "rejected_ids": [4, 5]}] * 16
+    subject = Subject(gpt2(tokenizer), train_dataset=rows, data_collator=lambda rows: rows[0])
+    with pytest.raises(Skip, match="a trial run raised ValueError"):
+        list(label_checks.check_labels_arrive(subject))
+
+
 # -- T3 ------------------------------------------------------------------------------------------
 
 

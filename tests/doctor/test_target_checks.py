@@ -94,6 +94,11 @@ def test_the_library_ignores_only_one_negative_label(tiny_bert, tokenizer, ignor
     assert found(of_bert(tiny_bert, tokenizer, masked, "BertForMaskedLM")) == expected
 
 
+def test_the_classes_of_a_multiple_choice_are_its_choices(tiny_bert):
+    rows = [{"input_ids": torch.randint(5, 99, (4, 8)), "labels": i % 4} for i in range(16)]
+    assert found(Subject(tiny_bert("BertForMultipleChoice"), train_dataset=rows)) == []
+
+
 # -- a loss of the reader's own --------------------------------------------------------------------
 
 
