@@ -164,8 +164,8 @@ def check_the_loss_takes_the_labels(subject: Any) -> Iterable[Finding]:
     if labels is None:
         raise Skip("does not apply")
     with trial.quiet(subject):
-        outputs = None if subject.loss_fn is None else trial.outputs_of(subject, batch)
         try:
+            outputs = None if subject.loss_fn is None else trial.outputs_of(subject, batch)
             loss = trial.loss_with(subject, batch, labels, outputs)
         except (IndexError, RuntimeError, ValueError) as error:
             found = _refused(error, labels)
