@@ -19,6 +19,12 @@ from cookbook.doctor import kinds
 TOKENS, CHARACTERS = 5, 10  # an input of fewer words, ids or numbers has no key
 TARGETS = {*kinds.LABEL_KEYS, "answer", "answers", "class", "category", "stars", "sentiment"}
 IDENTITY = re.compile(r"(^|_)(id|ids|idx|index|guid|uuid|url|path|file|name|source|split|hash)$")
+# What is read, where a column says so by its name; other texts of the row (a file, a signature) do
+# not make two rows different.
+MAIN = (("text", "text_pair"), ("sentence", "sentence_pair"), ("sentence1", "sentence2"),
+        ("premise", "hypothesis"), ("question1", "question2"), ("question", "context"),
+        ("instruction", "input"), ("prompt", "completion"), ("source",), ("review",),
+        ("content",), ("document",), ("body",), ("comment",))  # fmt: skip
 CHATS = ("messages", "conversations", "conversation")
 PIXELS = ("pixel_values", "image", "images", "img", "input_values", "input_features", "x",
           "inputs", "features")  # fmt: skip
@@ -75,8 +81,14 @@ def text_columns(row: Mapping[str, Any]) -> list[str]:
 
 
 def text_of(row: Mapping[str, Any]) -> str | None:
-    """The text columns of a row, joined; None where it has none."""
+    """The text of a row that is read: columns of `MAIN` names, else all text columns, joined.
+
+    >>> text_of({"text": "Return the sum.", "module": "numpy.core"})
+    'Return the sum.'
+    """
     columns = text_columns(row)
+    named = ([k for k in main if k in columns] for main in MAIN if main[0] in columns)
+    columns = next(named, columns)
     return " \n ".join(row[k] for k in columns) if columns else None
 
 

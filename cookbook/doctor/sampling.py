@@ -138,7 +138,14 @@ class Sample:
 
     def collate(self, rows: list[Any]) -> Any:
         """Rows as one batch, as training would make it."""
-        return self.collate_fn([self.columns(row) for row in rows])
+        kept = [self.columns(row) for row in rows]
+        try:
+            return self.collate_fn(kept)
+        except Exception:
+            # A collator that needs what `Trainer` would remove is used with those columns kept.
+            if all(one is row for one, row in zip(kept, rows, strict=True)):
+                raise
+            return self.collate_fn(rows)
 
     def columns(self, row: Any) -> Any:
         """The row without the columns that `Trainer` would remove."""

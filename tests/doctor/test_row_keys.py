@@ -11,6 +11,8 @@ IDS = [2, 11, 12, 13, 14, 15, 3]
     ("one", "other"),
     [
         ({"text": "A  solver that has tensors"}, {"text": "a solver that has TENSORS "}),
+        ({"text": "Return the sum of all.", "module": "numpy"},
+         {"text": "Return the sum of all.", "module": "torch.functional"}),
         ({"text": "the same five words here", "label": 0},
          {"text": "the same five words here", "label": 1}),
         ({"input_ids": IDS}, {"input_ids": [*IDS, 0, 0], "attention_mask": [1] * 7 + [0] * 2}),

@@ -105,6 +105,19 @@ def test_columns_that_the_model_does_not_take_are_removed_as_trainer_does():
     assert sample(rows, model=Model(), keep_columns=True).columns(rows[0]) == rows[0]
 
 
+def test_a_collator_that_needs_a_removed_column_gets_it():
+    class Model(torch.nn.Module):
+        def forward(self, input_ids, attention_mask=None, labels=None):
+            return input_ids
+
+    def by_row(rows):
+        return {"input_ids": torch.tensor([row["input_ids"] + [row["row"]] for row in rows])}
+
+    rows = [{"input_ids": [1], "row": i} for i in range(4)]
+    (batch,) = sample(rows, model=Model(), collator=by_row, in_order=True).batches
+    assert batch["input_ids"].tolist() == [[1, 0], [1, 1], [1, 2], [1, 3]]
+
+
 def test_a_batch_is_cut_and_moved_whole():
     batch = {"x": torch.zeros(4, 2), "position": torch.zeros(7), "name": "n"}
     cut = first_rows(batch, 2)
