@@ -13,10 +13,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from faults import material
-from faults.recipe import Recipe
 from torch import nn
 from torch.nn import functional
+
+from faults import material
+from faults.recipe import Recipe
 
 HELD_OUT = "t5"
 SUBJECTS = (1, 5, 7)  # networkx, sympy, transformers: enough to tell apart in a minute
@@ -61,14 +62,20 @@ class Padding:
 # -- encoder classifier, masked LM ---------------------------------------------------------------
 
 
-def topic_rows(split: str, seed: int, count: int, length: int = 32, tokens: Any = None) -> list[dict]:
+def topic_rows(
+    split: str, seed: int, count: int, length: int = 32, tokens: Any = None
+) -> list[dict]:
     """Docstrings, encoded, with the library they come from as their label (`CLASSES` of them)."""
     tokens = tokens or material.tokenizer("bert")
     rows = [row for row in material.texts()["topics"][split] if row[1] in SUBJECTS]
     chosen = some(rows, seed, count)
     encoded = tokens([text for text, _ in chosen], truncation=True, max_length=length)
     return [
-        {"text": text, "labels": SUBJECTS.index(label), **{name: encoded[name][i] for name in encoded}}
+        {
+            "text": text,
+            "labels": SUBJECTS.index(label),
+            **{name: encoded[name][i] for name in encoded},
+        }
         for i, (text, label) in enumerate(chosen)
     ]
 
@@ -211,10 +218,14 @@ def t5(seed: int, loop: str = "trainer") -> Recipe:
 class Digits(torch.utils.data.Dataset):
     """Digits as pairs; `transform` is applied to the pixels at each reading."""
 
-    def __init__(self, first: int, count: int, seed: int, transform: Callable | None = None) -> None:
+    def __init__(
+        self, first: int, count: int, seed: int, transform: Callable | None = None
+    ) -> None:
         x, y = material.digits()
         order = torch.randperm(1200, generator=torch.Generator().manual_seed(seed))
-        places = order[first : first + count] if first < 1200 else torch.arange(first, first + count)
+        places = (
+            order[first : first + count] if first < 1200 else torch.arange(first, first + count)
+        )
         self.x, self.y, self.transform = x[places].clone(), y[places].clone(), transform
 
     def __len__(self) -> int:
@@ -319,7 +330,12 @@ def pair_rows(split: str, seed: int, count: int) -> list[dict]:
     for _, text in some(material.texts()["pairs"][split], seed, count):
         words = text.split()
         other = " ".join(draw.sample(words, -(-len(words) * 2 // 3)))
-        rows.append({"text_ids": tokens(text)["input_ids"][:32], "pair_ids": tokens(other)["input_ids"][:32]})
+        rows.append(
+            {
+                "text_ids": tokens(text)["input_ids"][:32],
+                "pair_ids": tokens(other)["input_ids"][:32],
+            }
+        )
     return rows
 
 

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from faults import families, material
-from faults.families import Causal, Digits, Padding, bert, gpt2, lora, lora_sft, mlm, sft, t5, vit
-from faults.mutations.models import after
-from faults.recipe import Recipe
 from torch import nn
 from torch.nn import functional
 from torch.optim import lr_scheduler
+
+from faults import families, material
+from faults.families import Causal, Digits, Padding, bert, gpt2, lora_sft, mlm, sft, vit
+from faults.mutations.models import after
+from faults.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -168,12 +169,17 @@ def no_schedule(seed: int) -> Recipe:
 
 @healthy()
 def sgd(seed: int) -> Recipe:
-    return changed(vit(seed), optimizer=lambda m: torch.optim.SGD(m.parameters(), lr=0.05, momentum=0.9))
+    return changed(
+        vit(seed), optimizer=lambda m: torch.optim.SGD(m.parameters(), lr=0.05, momentum=0.9)
+    )
 
 
 @healthy(held_out=True)
 def sgd_bert(seed: int) -> Recipe:
-    return changed(bert(seed, "plain"), optimizer=lambda m: torch.optim.SGD(m.parameters(), lr=0.05, momentum=0.9))
+    return changed(
+        bert(seed, "plain"),
+        optimizer=lambda m: torch.optim.SGD(m.parameters(), lr=0.05, momentum=0.9),
+    )
 
 
 @healthy()
@@ -403,7 +409,9 @@ class Stream(torch.utils.data.IterableDataset):
     def __iter__(self) -> Any:
         draws = torch.Generator().manual_seed(self.seed)
         while True:
-            yield from (self.rows[i] for i in torch.randperm(len(self.rows), generator=draws).tolist())
+            yield from (
+                self.rows[i] for i in torch.randperm(len(self.rows), generator=draws).tolist()
+            )
 
 
 @healthy()
@@ -477,7 +485,9 @@ def augmented_digits(seed: int) -> Recipe:
 
 @healthy()
 def augmented_in_two_workers(seed: int) -> Recipe:
-    r = changed(vit(seed), train=Digits(0, 640, seed, lambda x: x + 0.05 * torch.randn_like(x)), steps=20)
+    r = changed(
+        vit(seed), train=Digits(0, 640, seed, lambda x: x + 0.05 * torch.randn_like(x)), steps=20
+    )
     r.loader = {"num_workers": 2}
     return r
 
@@ -504,7 +514,10 @@ def pad_is_eos_in_gpt2(seed: int) -> Recipe:
 def pretraining_without_eos(seed: int) -> Recipe:
     r = gpt2(seed, "plain")
     ids = [token for row in r.train for token in row["input_ids"][:-1]]
-    r.train = [{"input_ids": ids[i : i + 32], "attention_mask": [1] * 32} for i in range(0, len(ids) - 32, 32)]
+    r.train = [
+        {"input_ids": ids[i : i + 32], "attention_mask": [1] * 32}
+        for i in range(0, len(ids) - 32, 32)
+    ]
     return r
 
 
@@ -546,8 +559,13 @@ def masked_by_the_library_collator(seed: int) -> Recipe:
     import transformers
 
     r = mlm(seed)
-    r.train, r.eval = ([{k: row[k] for k in ("input_ids", "attention_mask")} for row in rows] for rows in (r.train, r.eval))
-    return changed(r, collate=transformers.DataCollatorForLanguageModeling(r.tokenizer, mlm_probability=0.15))
+    r.train, r.eval = (
+        [{k: row[k] for k in ("input_ids", "attention_mask")} for row in rows]
+        for rows in (r.train, r.eval)
+    )
+    return changed(
+        r, collate=transformers.DataCollatorForLanguageModeling(r.tokenizer, mlm_probability=0.15)
+    )
 
 
 @healthy(held_out=True)
@@ -555,8 +573,13 @@ def thirty_percent_masked(seed: int) -> Recipe:
     import transformers
 
     r = mlm(seed, "plain")
-    r.train, r.eval = ([{k: row[k] for k in ("input_ids", "attention_mask")} for row in rows] for rows in (r.train, r.eval))
-    return changed(r, collate=transformers.DataCollatorForLanguageModeling(r.tokenizer, mlm_probability=0.3))
+    r.train, r.eval = (
+        [{k: row[k] for k in ("input_ids", "attention_mask")} for row in rows]
+        for rows in (r.train, r.eval)
+    )
+    return changed(
+        r, collate=transformers.DataCollatorForLanguageModeling(r.tokenizer, mlm_probability=0.3)
+    )
 
 
 @healthy()
@@ -587,7 +610,10 @@ def resumed(seed: int) -> Recipe:
 @healthy()
 def weighted_cross_entropy(seed: int) -> Recipe:
     weight = torch.tensor([1.0, 2.0, 3.0])
-    return changed(bert(seed, "plain"), loss=lambda o, b: functional.cross_entropy(o.logits, b["labels"], weight))
+    return changed(
+        bert(seed, "plain"),
+        loss=lambda o, b: functional.cross_entropy(o.logits, b["labels"], weight),
+    )
 
 
 @healthy(held_out=True)
@@ -613,7 +639,3 @@ def distilled(seed: int) -> Recipe:
 def own_shifted_loss(seed: int) -> Recipe:
     return changed(gpt2(seed, "plain"), loss=lambda o, b: functional.cross_entropy(
         o.logits[:, :-1].flatten(0, 1), b["labels"][:, 1:].flatten()))  # fmt: skip
-
-
-_ = lora
-_ = t5

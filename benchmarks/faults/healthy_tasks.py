@@ -9,13 +9,26 @@ import random
 from typing import Any
 
 import torch
+from torch import nn
+from torch.nn import functional
+
 from faults import families, material
-from faults.families import Padding, adapted, bert, contrastive, gpt2, info_nce, lora, mlm, sft, t5, vit
+from faults.families import (
+    Padding,
+    adapted,
+    bert,
+    contrastive,
+    gpt2,
+    info_nce,
+    lora,
+    mlm,
+    sft,
+    t5,
+    vit,
+)
 from faults.healthy import changed, evaluated, healthy
 from faults.mutations.models import after
 from faults.recipe import Recipe
-from torch import nn
-from torch.nn import functional
 
 # -- adapters and prompts ------------------------------------------------------------------------
 
@@ -37,7 +50,9 @@ def dora(seed: int) -> Recipe:
 @healthy()
 def lora_with_trained_embeddings(seed: int) -> Recipe:
     r = sft(seed)
-    r.prepare = lambda model: adapted(model, "CAUSAL_LM", modules_to_save=["embed_tokens", "lm_head"])
+    r.prepare = lambda model: adapted(
+        model, "CAUSAL_LM", modules_to_save=["embed_tokens", "lm_head"]
+    )
     return changed(r, lr=2e-3)
 
 
@@ -86,7 +101,9 @@ def regression(seed: int) -> Recipe:
 def multi_label(seed: int) -> Recipe:
     r = bert(seed)
     for row in [*r.train, *r.eval]:
-        row["labels"] = [float(word in row["text"].lower()) for word in ("return", "param", "the ", "class")]
+        row["labels"] = [
+            float(word in row["text"].lower()) for word in ("return", "param", "the ", "class")
+        ]
     return changed(r, metrics=None, model=lambda: families.load(
         "BertForSequenceClassification", "bert", num_labels=4,
         problem_type="multi_label_classification"))  # fmt: skip
@@ -104,7 +121,10 @@ def two_classes(seed: int) -> Recipe:
 def tagger(seed: int) -> Recipe:
     r = mlm(seed)
     tokens = r.tokenizer.convert_ids_to_tokens(range(len(r.tokenizer)))
-    kind = [0 if t.startswith("##") else 1 if t[0].isupper() else 2 if t.isalpha() else 3 for t in tokens]
+    kind = [
+        0 if t.startswith("##") else 1 if t[0].isupper() else 2 if t.isalpha() else 3
+        for t in tokens
+    ]
     for row in [*r.train, *r.eval]:
         row["labels"] = [-100, *(kind[i] for i in row["input_ids"][1:-1]), -100]
     return changed(r, collate=Padding(r.tokenizer.pad_token_id), lr=2e-3, model=lambda: families.load(
@@ -121,10 +141,14 @@ def question_answering(seed: int) -> Recipe:
     pad = Padding(r.tokenizer.pad_token_id)
 
     def collate(rows: list) -> dict[str, torch.Tensor]:
-        places = {k: torch.tensor([row[k] for row in rows]) for k in ("start_positions", "end_positions")}
+        places = {
+            k: torch.tensor([row[k] for row in rows]) for k in ("start_positions", "end_positions")
+        }
         return pad(rows) | places
 
-    return changed(r, collate=collate, lr=2e-3, model=lambda: families.load("BertForQuestionAnswering", "bert"))
+    return changed(
+        r, collate=collate, lr=2e-3, model=lambda: families.load("BertForQuestionAnswering", "bert")
+    )
 
 
 class Net(nn.Module):
@@ -194,7 +218,9 @@ class Autoencoder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.body = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 64), nn.Sigmoid())
+        self.body = nn.Sequential(
+            nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 64), nn.Sigmoid()
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.body(x).view_as(x)
@@ -221,7 +247,9 @@ def contrastive_both_ways(seed: int) -> Recipe:
     def loss(outputs: Any, batch: Any = None) -> torch.Tensor:
         scores = outputs["text_embeds"] @ outputs["pair_embeds"].T / 0.07
         places = torch.arange(len(scores))
-        return (functional.cross_entropy(scores, places) + functional.cross_entropy(scores.T, places)) / 2
+        return (
+            functional.cross_entropy(scores, places) + functional.cross_entropy(scores.T, places)
+        ) / 2
 
     return changed(contrastive(seed), loss=loss, steps=60)
 
@@ -247,7 +275,9 @@ def distilbert(seed: int) -> Recipe:
     r = bert(seed)
     for row in [*r.train, *r.eval]:
         row.pop("token_type_ids")
-    return changed(r, model=lambda: transformers.DistilBertForSequenceClassification(config), lr=1e-3)
+    return changed(
+        r, model=lambda: transformers.DistilBertForSequenceClassification(config), lr=1e-3
+    )
 
 
 @healthy(held_out=True)
@@ -279,7 +309,9 @@ def recurrent(seed: int) -> Recipe:
     r = gpt2(seed, "plain")
 
     def loss(logits: torch.Tensor, batch: Any) -> torch.Tensor:
-        return functional.cross_entropy(logits[:, :-1].flatten(0, 1), batch["labels"][:, 1:].flatten())
+        return functional.cross_entropy(
+            logits[:, :-1].flatten(0, 1), batch["labels"][:, 1:].flatten()
+        )
 
     r.line.forward = lambda model, batch: model(batch["input_ids"])
     return changed(r, model=Recurrent, loss=loss, lr=3e-3)
@@ -300,7 +332,10 @@ def two_optimizers(seed: int) -> Recipe:
         def __init__(self, model: nn.Module) -> None:
             thick = [p for p in model.parameters() if p.dim() == 2]
             thin = [p for p in model.parameters() if p.dim() != 2]
-            self.parts = [torch.optim.SGD(thick, lr=0.02, momentum=0.9), torch.optim.AdamW(thin, lr=1e-3)]
+            self.parts = [
+                torch.optim.SGD(thick, lr=0.02, momentum=0.9),
+                torch.optim.AdamW(thin, lr=1e-3),
+            ]
 
     r = vit(seed)
     held: list = []

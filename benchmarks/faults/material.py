@@ -156,7 +156,9 @@ def make_tokenizer(name: str, reading: list[str]) -> Any:
     pieces.train_from_iterator(reading, trainer)
     template = {"llama": "<s> $A", "t5": "$A </s>"}.get(name)
     if template:
-        ends = [(token, pieces.token_to_id(token)) for token in ("<s>", "</s>") if token in template]
+        ends = [
+            (token, pieces.token_to_id(token)) for token in ("<s>", "</s>") if token in template
+        ]
         pieces.post_processor = processors.TemplateProcessing(single=template, special_tokens=ends)
     return PreTrainedTokenizerFast(tokenizer_object=pieces, model_max_length=LENGTH, **special)
 
@@ -169,9 +171,15 @@ def make_model(name: str, tokens: Any) -> Any:
     if name == "bert":
         from cookbook.models.text import bert_config
 
-        sizes = {"hidden_size": HIDDEN, "intermediate_size": 2 * HIDDEN, "num_hidden_layers": 2,
-                 "initializer_range": 0.1}
-        return tf.BertForPreTraining(bert_config(ids.pop("vocab_size"), "tiny", length=LENGTH, **sizes, **ids))
+        sizes = {
+            "hidden_size": HIDDEN,
+            "intermediate_size": 2 * HIDDEN,
+            "num_hidden_layers": 2,
+            "initializer_range": 0.1,
+        }
+        return tf.BertForPreTraining(
+            bert_config(ids.pop("vocab_size"), "tiny", length=LENGTH, **sizes, **ids)
+        )
     ids["eos_token_id"] = tokens.eos_token_id
     if name != "t5":  # 0.02 is meant for 768 dimensions
         ids["initializer_range"] = 0.1
@@ -228,7 +236,11 @@ def _task(name: str, tokens: Any, some: list[str], rng: Any) -> dict[str, torch.
         chosen = torch.tensor(rng.random(ids.shape) < 0.15) & ~special
         chosen[:, 1] = True
         inputs = torch.where(chosen, tokens.mask_token_id, ids)
-        return {"input_ids": inputs, "attention_mask": mask, "labels": torch.where(chosen, ids, -100)}
+        return {
+            "input_ids": inputs,
+            "attention_mask": mask,
+            "labels": torch.where(chosen, ids, -100),
+        }
     if name == "t5":
         answers = torch.where(mask[:, 8:] == 1, ids[:, 8:], -100)
         return {"input_ids": ids[:, :16], "attention_mask": mask[:, :16], "labels": answers}

@@ -59,7 +59,9 @@ class Recipe:
         if self.optimizer is not None:
             return self.optimizer(model)
         held = [p for p in model.parameters() if p.requires_grad]
-        return torch.optim.AdamW(held or list(model.parameters()), lr=self.lr, weight_decay=self.decay)
+        return torch.optim.AdamW(
+            held or list(model.parameters()), lr=self.lr, weight_decay=self.decay
+        )
 
     def make_schedule(self, optimizer: Any) -> Any:
         """Linear warm-up and decay over the plan, unless the script says otherwise."""
@@ -234,9 +236,7 @@ def looped(recipe: Recipe, model: nn.Module) -> Iterator[Any]:
         return
     from cookbook.doctor import Watch
 
-    watch = Watch(
-        model, optimizer, schedule, on_finding=lambda found: _note(recipe, watch, found)
-    )
+    watch = Watch(model, optimizer, schedule, on_finding=lambda found: _note(recipe, watch, found))
     try:
         with watch:
             loop(recipe, model, optimizer, schedule, (train, held_out), watch)

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import Dataset
+
 from faults.recipe import Recipe
 from faults.table import fault
-from torch.utils.data import Dataset
 
 TEXT = "bert mlm gpt2 sft t5 lora"
 
@@ -104,7 +105,9 @@ def nearly_all_rows_of_one_class(r: Recipe) -> None:
     rows = [r.train[i] for i in [*places, *places, *rare]]
     r.train, r.lr, r.eval_every, r.steps = rows, r.lr / 3, 12, 48
     held_out = [r.eval[i] for i in range(len(r.eval))]
-    zero = [row for row in held_out if int(row[1] if isinstance(row, tuple) else row["labels"]) == 0]
+    zero = [
+        row for row in held_out if int(row[1] if isinstance(row, tuple) else row["labels"]) == 0
+    ]
     r.eval = [*zero, *held_out[: max(2, len(zero) // 6)]]
 
 
@@ -153,7 +156,9 @@ def noise_on_validation_pixels(r: Recipe) -> None:
 
 @fault("D6", "vit")
 def random_flips_of_validation_pixels(r: Recipe) -> None:
-    r.eval = Read(r.eval, lambda row, i: (row[0].flip(-1) if random.random() < 0.5 else row[0], row[1]))
+    r.eval = Read(
+        r.eval, lambda row, i: (row[0].flip(-1) if random.random() < 0.5 else row[0], row[1])
+    )
 
 
 @fault("D6", "bert lora")
@@ -179,7 +184,9 @@ class SharedState(Dataset):
     def __getitem__(self, place: int) -> Any:
         row = self.rows[place]
         if isinstance(row, tuple):
-            return row[0] + torch.tensor(0.1 * self.draws.randn(*row[0].shape), dtype=torch.float32), row[1]
+            return row[0] + torch.tensor(
+                0.1 * self.draws.randn(*row[0].shape), dtype=torch.float32
+            ), row[1]
         kept = [i for i in range(len(row["input_ids"])) if i == 0 or self.draws.rand() < 0.8]
         names = [k for k in ("input_ids", "attention_mask", "token_type_ids") if k in row]
         return {**row, **{k: [row[k][i] for i in kept] for k in names}}
@@ -201,7 +208,9 @@ def a_generator_that_workers_inherit(r: Recipe) -> None:
 def workers_seeded_alike(r: Recipe) -> None:
     def read(row: Any, place: int) -> Any:
         if isinstance(row, tuple):
-            return row[0] + torch.tensor(0.1 * np.random.randn(*row[0].shape), dtype=torch.float32), row[1]
+            return row[0] + torch.tensor(
+                0.1 * np.random.randn(*row[0].shape), dtype=torch.float32
+            ), row[1]
         return dropped(row, place)
 
     r.train, r.loader = Read(r.train, read), {"num_workers": 2, "worker_init_fn": same_seed}

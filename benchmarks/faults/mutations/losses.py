@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import nn
+from torch.nn import functional
+
 from faults.families import Causal, Padding
 from faults.mutations.models import after
 from faults.mutations.tokens import then
 from faults.recipe import Recipe
 from faults.table import fault
-from torch import nn
-from torch.nn import functional
 
 
 def shifted(labels: torch.Tensor) -> torch.Tensor:
@@ -49,7 +50,11 @@ def rows_cut_into_inputs_and_targets(r: Recipe) -> None:
     """As for a model that does not shift: ids[:-1] and ids[1:]."""
     for row in [*r.train, *r.eval]:
         labels = row.get("labels", row["input_ids"])
-        row.update(input_ids=row["input_ids"][:-1], attention_mask=row["attention_mask"][:-1], labels=labels[1:])
+        row.update(
+            input_ids=row["input_ids"][:-1],
+            attention_mask=row["attention_mask"][:-1],
+            labels=labels[1:],
+        )
     if isinstance(r.collate, Causal):
         r.collate = Padding(r.tokenizer.pad_token_id)
 
@@ -96,7 +101,9 @@ def own_loss_ignores_the_count(r: Recipe) -> None:
     import transformers
 
     class Trainer(transformers.Trainer):
-        def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
+        def compute_loss(
+            self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any
+        ) -> Any:
             outputs = model(**inputs)
             logits, labels = outputs.logits, inputs["labels"]
             if logits.dim() == 3:

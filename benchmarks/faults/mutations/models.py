@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.nn import functional
+
 from faults import families, material
 from faults.families import adapted, info_nce, load
 from faults.recipe import Recipe
 from faults.table import fault
-from safetensors.torch import load_file, save_file
-from torch import nn
-from torch.nn import functional
 
 HF = "bert mlm gpt2 sft t5"
 
@@ -165,7 +166,10 @@ def many_hot_rows_for_one_class(r: Recipe) -> None:
         problem_type="single_label_classification",
     )  # fmt: skip
     for i, row in enumerate([*r.train, *r.eval]):
-        row["labels"] = [1.0 if k in (row["labels"], i % families.CLASSES) else 0.0 for k in range(families.CLASSES)]
+        row["labels"] = [
+            1.0 if k in (row["labels"], i % families.CLASSES) else 0.0
+            for k in range(families.CLASSES)
+        ]
 
 
 @fault("M5", HF + " vit")
@@ -182,14 +186,14 @@ def only_norms_trainable(r: Recipe) -> None:
     after(r, prepare)
 
 
-@fault("M5", "lora-sft lora", also=("M2",))
+@fault("M5", "lora-sft lora", also=("M2", "M6"))
 def adapter_loaded_for_inference(r: Recipe) -> None:
     r.prepare = lambda model: adapted(
         model, "SEQ_CLS" if r.family == "lora" else "CAUSAL_LM", inference_mode=True
     )
 
 
-@fault("M5", "lora-sft")
+@fault("M5", "lora-sft", also=("M6",))
 def frozen_after_wrapping(r: Recipe) -> None:
     after(r, lambda model: model.requires_grad_(False))
 
@@ -197,7 +201,7 @@ def frozen_after_wrapping(r: Recipe) -> None:
 # -- M6 ------------------------------------------------------------------------------------------
 
 
-@fault("M6", "lora-sft lora", online=True)
+@fault("M6", "lora-sft lora", online=True, also=("M5",))
 def adapter_switched_off(r: Recipe) -> None:
     after(r, lambda model: model.disable_adapter_layers())
 
@@ -229,7 +233,9 @@ def base_model_called_instead(r: Recipe) -> None:
     def forward(model: nn.Module, batch: Any) -> Any:
         with model.disable_adapter():
             outputs = model(**batch)
-        outputs.loss = outputs.loss + 0 * sum(p.sum() for p in model.parameters() if p.requires_grad)
+        outputs.loss = outputs.loss + 0 * sum(
+            p.sum() for p in model.parameters() if p.requires_grad
+        )
         return outputs
 
     r.line.forward = forward
@@ -399,7 +405,9 @@ def mean_over_the_batch(r: Recipe) -> None:
     def prepare(model: nn.Module) -> None:
         layer = layers(model)[0]
         inner = layer.forward
-        layer.forward = lambda hidden, *a, **k: inner(hidden + 0.3 * hidden.mean(0, keepdim=True), *a, **k)
+        layer.forward = lambda hidden, *a, **k: inner(
+            hidden + 0.3 * hidden.mean(0, keepdim=True), *a, **k
+        )
 
     after(r, prepare)
 
@@ -424,7 +432,9 @@ def view_instead_of_transpose(r: Recipe) -> None:
 def batch_statistics_in_evaluation(r: Recipe) -> None:
     def prepare(model: nn.Module) -> None:
         width = model.classifier.in_features
-        model.classifier = nn.Sequential(nn.BatchNorm1d(width, track_running_stats=False), model.classifier)
+        model.classifier = nn.Sequential(
+            nn.BatchNorm1d(width, track_running_stats=False), model.classifier
+        )
 
     after(r, prepare)
 

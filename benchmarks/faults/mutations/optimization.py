@@ -6,12 +6,12 @@ import copy
 from typing import Any
 
 import torch
-from faults import families
-from faults.mutations.models import after
-from faults.recipe import Recipe
-from faults.table import fault
 from torch import nn
 from torch.optim import lr_scheduler
+
+from faults import families
+from faults.recipe import Recipe
+from faults.table import fault
 
 ALL = "bert mlm gpt2 sft t5 vit"
 BOTH = "bert gpt2 sft t5 mlm lora"
@@ -109,18 +109,13 @@ def another_optimizer_zeroed(r: Recipe) -> None:
 @fault("O5", "bert vit gpt2", loop="plain", online=True)
 def zeroed_once_an_epoch(r: Recipe) -> None:
     held: list = []
-    make = r.make_optimizer
-    r.optimizer = lambda model: held.append(make(model)) or held[0]
-    r.optimizer = _remembering(r, held)
-    r.line.zero, r.line.epoch = lambda optimizer: None, lambda schedule: held[0].zero_grad()
 
-
-def _remembering(r: Recipe, held: list) -> Any:
-    def make(model: nn.Module) -> Any:
-        held.append(torch.optim.AdamW(trainable(model), lr=r.lr))
+    def optimizer(model: nn.Module) -> Any:
+        held[:] = [torch.optim.AdamW(trainable(model), lr=r.lr)]
         return held[0]
 
-    return make
+    r.optimizer = optimizer
+    r.line.zero, r.line.epoch = lambda optimizer: None, lambda schedule: held[0].zero_grad()
 
 
 # -- O6, O7 --------------------------------------------------------------------------------------
@@ -199,21 +194,25 @@ def decay_on_everything(r: Recipe) -> None:
     r.optimizer = lambda model: torch.optim.AdamW(model.parameters(), lr=r.lr, weight_decay=0.3)
 
 
+def _sgd(model: nn.Module, lr: float = 0.1) -> Any:
+    """An optimizer that feels the length of a gradient; Adam does not."""
+    return torch.optim.SGD(trainable(model), lr=lr, momentum=0.9)
+
+
 @fault("O9", "bert vit gpt2 t5", loop="plain", online=True)
 def clipped_far_below_the_norm(r: Recipe) -> None:
-    r.clip, r.steps = 1e-4, 220
-    r.batch = 8
+    r.clip, r.steps, r.batch, r.optimizer = 1e-4, 220, 8, _sgd
 
 
 @fault("O9", "bert vit", loop="plain", online=True)
 def clipped_by_value_to_nothing(r: Recipe) -> None:
-    r.steps, r.batch = 220, 8
+    r.steps, r.batch, r.optimizer = 220, 8, _sgd
     r.line.clip = lambda model, limit: nn.utils.clip_grad_norm_(model.parameters(), 1e-3)
 
 
 @fault("O9", "gpt2 bert", loop="trainer", online=True)
 def trainer_clips_far_below_the_norm(r: Recipe) -> None:
-    r.clip, r.steps, r.batch = 1e-4, 220, 8
+    r.clip, r.steps, r.batch, r.optimizer = 1e-4, 220, 8, _sgd
 
 
 def _prompted(r: Recipe, lr: float) -> None:
@@ -239,6 +238,3 @@ def prefix_tuning_at_the_rate_of_fine_tuning(r: Recipe) -> None:
         model, peft.PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=8)
     )
     r.lr, r.warmup = 1e-5, 2
-
-
-_ = after

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from faults.mutations.models import after, layers
-from faults.mutations.tokens import then
-from faults.recipe import Recipe, loss_of
-from faults.table import fault
 from torch import nn
+
+from faults.mutations.models import after, layers
+from faults.recipe import Recipe
+from faults.table import fault
 
 PLAIN = "bert gpt2 vit t5"
 
@@ -23,7 +23,9 @@ def a_logarithm_of_zero_now_and_then(r: Recipe) -> None:
     import transformers
 
     class Trainer(transformers.Trainer):
-        def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any) -> Any:
+        def compute_loss(
+            self, model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any
+        ) -> Any:
             loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)
             if model.training and self.state.global_step % 10 == 9:
                 loss = loss + torch.log(torch.zeros((), requires_grad=True))
@@ -74,7 +76,7 @@ def _half(r: Recipe, scale: float, growth: int = 2000) -> torch.amp.GradScaler:
     return scaler
 
 
-@fault("P2", PLAIN, loop="plain", online=True, also=("P1",))
+@fault("P2", "vit bert", loop="plain", online=True, also=("P1",))
 def scale_that_grows_at_every_step(r: Recipe) -> None:
     _half(r, 2.0**16, growth=1)
     r.steps = 200
@@ -85,8 +87,10 @@ def activations_beyond_half_precision(r: Recipe) -> None:
     _half(r, 2.0**10)
 
     def prepare(model: nn.Module) -> None:
-        layer, inner = layers(model)[0], layers(model)[0].forward
-        layer.forward = lambda hidden, *a, **k: inner(hidden * 1e6, *a, **k)
+        first = next(
+            m for m in layers(model)[0].modules() if hasattr(m, "weight") and m.weight.dim() == 2
+        )
+        first.weight.data *= 3e6
 
     after(r, prepare)
 
@@ -138,6 +142,3 @@ def autocast_switched_off_inside(r: Recipe) -> None:
         model.forward = forward
 
     after(r, prepare)
-
-
-_ = (then, loss_of)

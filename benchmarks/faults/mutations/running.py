@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from faults.families import Digits, topic_rows
-from faults.mutations.data import Read, relabelled, labels_of
+from torch import nn
+
+from faults.families import Digits
+from faults.mutations.data import Read, labels_of, relabelled
 from faults.mutations.models import after
 from faults.recipe import Recipe
 from faults.table import fault
-from torch import nn
 
 # -- X3, R1 --------------------------------------------------------------------------------------
 
@@ -156,10 +157,20 @@ def text_without_a_signal(r: Recipe) -> None:
     draw = np.random.default_rng(r.seed)
     r.eval_every, r.steps = 15, 60
     if r.family == "vit":
-        r.train = Read(r.train, lambda row, i: (torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(i)), row[1]))
+        r.train = Read(
+            r.train,
+            lambda row, i: (
+                torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(i)),
+                row[1],
+            ),
+        )
         return
     for row in [*r.train, *r.eval]:
-        row["input_ids"] = [row["input_ids"][0], *draw.integers(5, 2000, 20).tolist(), row["input_ids"][-1]]
+        row["input_ids"] = [
+            row["input_ids"][0],
+            *draw.integers(5, 2000, 20).tolist(),
+            row["input_ids"][-1],
+        ]
         row["attention_mask"], row["token_type_ids"] = [1] * 22, [0] * 22
 
 
@@ -190,6 +201,3 @@ def padded_to_the_longest_possible(r: Recipe) -> None:
 def _wide(row: dict) -> dict:
     fill = {"input_ids": 0, "attention_mask": 0, "token_type_ids": 0}
     return {k: [*row[k][:12], *[fill[k]] * 36] for k in fill if k in row}
-
-
-_ = topic_rows

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+
 from faults import families, material
-from faults.families import Padding, chat_rows, line_rows, load, name_rows, topic_rows
+from faults.families import Padding, chat_rows, line_rows, name_rows, topic_rows
 from faults.recipe import Recipe
 from faults.table import fault
 
@@ -44,7 +45,10 @@ def eos_not_appended(r: Recipe) -> None:
     for row in [*r.train, *r.eval]:
         row["labels"] = row["labels"][:-1]
         if r.family != "t5":
-            row["input_ids"], row["attention_mask"] = row["input_ids"][:-1], row["attention_mask"][:-1]
+            row["input_ids"], row["attention_mask"] = (
+                row["input_ids"][:-1],
+                row["attention_mask"][:-1],
+            )
 
 
 @fault("T1", "sft t5")
@@ -75,7 +79,12 @@ def target_padding_kept(r: Recipe) -> None:
 
 @fault("T2", "mlm")
 def every_position_is_a_label(r: Recipe) -> None:
-    then(r, lambda b: {"labels": torch.where(b["attention_mask"] == 0, r.tokenizer.pad_token_id, b["labels"])})
+    then(
+        r,
+        lambda b: {
+            "labels": torch.where(b["attention_mask"] == 0, r.tokenizer.pad_token_id, b["labels"])
+        },
+    )
 
 
 @fault("T2", "t5")
@@ -136,7 +145,7 @@ SCRIPT = str.maketrans("abcdefghijklmnopqrstuvwxyz", "αбцдэφгхиջклм
 @fault("T5", "bert mlm")
 def another_script(r: Recipe) -> None:
     for rows in (r.train, r.eval):
-        for row in rows[:: 2]:
+        for row in rows[::2]:
             row["text"] = row["text"].translate(SCRIPT)
             again = r.tokenizer(row["text"], truncation=True, max_length=32)
             row.update({name: again[name] for name in again if name in row})
@@ -172,7 +181,11 @@ def tokenizer_of_another_model(r: Recipe) -> None:
 def _encode_again(r: Recipe, tokens: Any) -> None:
     rows = {"gpt2": line_rows, "sft": chat_rows, "t5": name_rows}.get(r.family)
     if rows is None:
-        keep = ("text", "input_ids", "attention_mask", "labels") if r.family == "bert" else ("text", "input_ids", "attention_mask")
+        keep = (
+            ("text", "input_ids", "attention_mask", "labels")
+            if r.family == "bert"
+            else ("text", "input_ids", "attention_mask")
+        )
         r.train, r.eval = (
             [{k: row[k] for k in keep} for row in topic_rows(split, r.seed, n, tokens=tokens)]
             for split, n in (("train", 384), ("eval", 128))
@@ -294,7 +307,9 @@ def attention_mask_of_ones(r: Recipe) -> None:
 
 @fault("T10", "gpt2 sft")
 def mask_of_ones_and_padded_on_the_left(r: Recipe) -> None:
-    r.collate = (families.Causal if r.family == "gpt2" else Padding)(r.tokenizer.pad_token_id, "left")
+    r.collate = (families.Causal if r.family == "gpt2" else Padding)(
+        r.tokenizer.pad_token_id, "left"
+    )
     then(r, lambda batch: {"attention_mask": torch.ones_like(batch["attention_mask"])})
 
 
@@ -329,7 +344,9 @@ def _packed(r: Recipe) -> None:
 def packed_under_a_mask_of_ones(r: Recipe) -> None:
     _packed(r)
     collate = r.collate
-    r.collate = lambda rows: (b := collate(rows)) | {"attention_mask": torch.ones_like(b["input_ids"])}
+    r.collate = lambda rows: (
+        (b := collate(rows)) | {"attention_mask": torch.ones_like(b["input_ids"])}
+    )
 
 
 @fault("T12", "gpt2 sft")
@@ -392,6 +409,3 @@ def collator_drops_the_labels(r: Recipe) -> None:
 @fault("T14", "mlm gpt2")
 def collator_makes_no_labels(r: Recipe) -> None:
     r.collate = Padding(r.tokenizer.pad_token_id)
-
-
-_ = load
