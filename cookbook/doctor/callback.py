@@ -26,6 +26,7 @@ from cookbook.doctor.subject import Subject
 from cookbook.doctor.watch import LOOK_EVERY, is_number, judge
 
 LARGE, ROWS = 50_000_000, 2  # parameters of a model whose checkpoint is read back; rows it is fed
+HUGE = 1_500_000_000  # parameters of a model of which no second copy is made for an examination
 
 
 class Doctor(transformers.TrainerCallback):
@@ -125,6 +126,11 @@ class Doctor(transformers.TrainerCallback):
 
     def _examine(self, args: Any, trainer: Any, given: dict[str, Any]) -> None:
         if not self.examine:
+            return
+        size = sum(p.numel() for p in given["model"].parameters())
+        if size > HUGE:
+            reason = f"{size:,} parameters: a second copy may not fit, call examine beforehand"
+            self.examined = Report(not_checked={"the examination": reason})
             return
         held = trainer_taps.subject_of(args, trainer, given) | {"loss_fn": self.loss_fn}
         model = held.pop("model")

@@ -115,9 +115,11 @@ def stuck(run: Run) -> Rise | None:
     noise = 4 * curves.noise(half)
     thrown = peak > max(*half, start + max(THROWN * start, noise))
     far = peak > max(*half, SPIKE * start + noise / 2) and end > 0.95 * start
+    above = max(THROWN * start, 4 * float(np.std(half)) / len(half) ** 0.5)
+    worse = end > start + above  # half of the run, and worse than without training
     moved, error = curves.change(half, 0.5)
     flat = moved > -max(0.02 * abs(end), 2 * error)
-    if end < UNSOLVED * start or not (far or (thrown and flat)) or run.resumed:
+    if end < UNSOLVED * start or not (worse or far or (thrown and flat)) or run.resumed:
         return None
     return Rise(losses[0][0], start, max(values), f"came back to {end:.3g} and learns no more")
 
@@ -145,6 +147,8 @@ def learning_rate_too_high(run: Run) -> Iterator[Finding]:
 def warm_up_missing(run: Run) -> Iterator[Finding]:
     """O3: it ran away in the first steps, without a warm-up, and came back later."""
     losses, rates = run.line("loss"), run.values("rate")
+    if any(learning_rate_too_high(run)):
+        return  # it never came back
     if run.resumed or len(losses) < 60 or not rates or rates[0] < 0.9 * max(rates[:20]):
         return
     values = np.array([loss for _, loss in losses])

@@ -19,6 +19,7 @@ from cookbook.doctor.records import Evaluation, Run
 
 PATIENCE, RISE, FALL = 3, 0.05, 0.05  # evaluations since the best; relative rise and fall
 ONE_CLASS, IMBALANCE, MARGIN = 0.95, 0.6, 0.01
+LEARNT = 0.85  # of the labels' entropy: a training loss under this is no guess at their rates
 OTHERS = 10  # rows of other classes, under which one class is no surprise
 ROWS = 30  # fewer tell nothing about a class
 
@@ -125,11 +126,14 @@ def one_class(run: Run) -> Iterator[Finding]:
 
 
 def _too_early(run: Run, judged: list[Evaluation]) -> bool:
-    """Whether the run has only begun: few steps, or a loss that is on its way."""
+    """Whether the run has only begun, or its loss is on its way or below that of guessing rates."""
     losses = run.values("loss")
     if len(losses) < 20:
         return True
     recent = losses[len(losses) // 2 :]
+    rates = judged[-1].counts.sum(1).double() / judged[-1].counts.sum()
+    if 0 < np.mean(losses[-20:]) < LEARNT * float(torch.special.entr(rates).sum()):
+        return True
     moved, error = curves.change(recent)
     return moved < -max(0.05 * abs(np.mean(recent)), 2 * error)
 

@@ -171,6 +171,13 @@ def test_what_fails_inside_never_reaches_the_run(fit, monkeypatch):
     assert "ZeroDivisionError" in doctor.report.not_checked["the run"]
 
 
+def test_a_huge_model_is_watched_and_not_copied(fit, monkeypatch):
+    monkeypatch.setattr("cookbook.doctor.callback.HUGE", 1000)
+    doctor = fit(Doctor(), steps=2, eval_strategy="no")
+    assert "second copy" in doctor.report.not_checked["the examination"]
+    assert doctor.monitor.run.steps == 2
+
+
 def test_findings_are_told_and_can_stop_the_run(fit, monkeypatch):
     error = Report([Finding("O7", "error", "…")])
     monkeypatch.setattr("cookbook.doctor.callback.judge", lambda run: error)

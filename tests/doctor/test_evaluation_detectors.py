@@ -78,6 +78,7 @@ FLAT = np.full(120, 0.4) + np.random.default_rng(0).normal(0, 0.01, 120)
 def test_one_class_for_an_imbalanced_set_is_d4():
     assert "class 0" in found(run_of(confused([[90, 0], [10, 0]]), FLAT))["D4"].evidence
     assert found(run_of(confused([[90, 0], [10, 0]], times=1), FLAT)) == {}
+    assert found(run_of(confused([[90, 0], [10, 0]]), FLAT - 0.2)) == {}  # below its entropy
     assert found(run_of(confused([[88, 2], [3, 7]]), FLAT)) == {}  # imbalanced, and learnt
     assert found(run_of(confused([[50, 0], [50, 0]]), FLAT)) == {}  # balanced: another fault
     assert found(run_of(confused([[90, 0], [10, 0]]), np.linspace(2, 0.2, 120)))  # E3, not D4
