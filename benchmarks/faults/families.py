@@ -91,11 +91,19 @@ def bert(seed: int, loop: str = "trainer") -> Recipe:
     """`BertForSequenceClassification`: which library is a docstring from?"""
     tokens = material.tokenizer("bert")
     return Recipe(
-        "bert", seed, lambda: load("BertForSequenceClassification", "bert", num_labels=CLASSES),
-        topic_rows("train", seed, 384), topic_rows("eval", seed, 128),
-        collate=Padding(tokens.pad_token_id), tokenizer=tokens, metrics=accuracy, loop=loop,
-        lr=3e-3, steps=60, warmup=6,
-    )  # fmt: skip
+        "bert",
+        seed,
+        lambda: load("BertForSequenceClassification", "bert", num_labels=CLASSES),
+        topic_rows("train", seed, 384),
+        topic_rows("eval", seed, 128),
+        collate=Padding(tokens.pad_token_id),
+        tokenizer=tokens,
+        metrics=accuracy,
+        loop=loop,
+        lr=3e-3,
+        steps=60,
+        warmup=6,
+    )
 
 
 class Masking:
@@ -122,13 +130,22 @@ def mlm(seed: int, loop: str = "trainer") -> Recipe:
     """`BertForMaskedLM`, pretrained a little further."""
     tokens = material.tokenizer("bert")
     rows = [
-        [{k: row[k] for k in ("text", "input_ids", "attention_mask")} for row in topic_rows(split, seed, n)]
+        [
+            {k: row[k] for k in ("text", "input_ids", "attention_mask")}
+            for row in topic_rows(split, seed, n)
+        ]
         for split, n in (("train", 384), ("eval", 128))
-    ]  # fmt: skip
+    ]
     return Recipe(
-        "mlm", seed, lambda: load("BertForMaskedLM", "bert"), *rows,
-        collate=Masking(tokens), tokenizer=tokens, loop=loop, lr=1e-3,
-    )  # fmt: skip
+        "mlm",
+        seed,
+        lambda: load("BertForMaskedLM", "bert"),
+        *rows,
+        collate=Masking(tokens),
+        tokenizer=tokens,
+        loop=loop,
+        lr=1e-3,
+    )
 
 
 # -- causal language models ----------------------------------------------------------------------
@@ -159,10 +176,16 @@ def gpt2(seed: int, loop: str = "trainer") -> Recipe:
     """`GPT2LMHeadModel` on first lines of docstrings."""
     tokens = material.tokenizer("gpt2")
     return Recipe(
-        "gpt2", seed, lambda: load("GPT2LMHeadModel", "gpt2"),
-        line_rows("train", seed, 384, tokens), line_rows("eval", seed, 128, tokens),
-        collate=Causal(tokens.pad_token_id), tokenizer=tokens, loop=loop, lr=1e-3,
-    )  # fmt: skip
+        "gpt2",
+        seed,
+        lambda: load("GPT2LMHeadModel", "gpt2"),
+        line_rows("train", seed, 384, tokens),
+        line_rows("eval", seed, 128, tokens),
+        collate=Causal(tokens.pad_token_id),
+        tokenizer=tokens,
+        loop=loop,
+        lr=1e-3,
+    )
 
 
 def chat_rows(split: str, seed: int, count: int, tokens: Any, length: int = 48) -> list[dict]:
@@ -173,8 +196,15 @@ def chat_rows(split: str, seed: int, count: int, tokens: Any, length: int = 48) 
         told = tokens(f" {answer}", add_special_tokens=False)["input_ids"]
         ids = [*asked, *told, tokens.eos_token_id]
         labels = [-100] * len(asked) + ids[len(asked) :]
-        rows.append({"prompt": f"{prompt}:", "completion": f" {answer}", "input_ids": ids[:length],
-                     "attention_mask": [1] * len(ids[:length]), "labels": labels[:length]})  # fmt: skip
+        rows.append(
+            {
+                "prompt": f"{prompt}:",
+                "completion": f" {answer}",
+                "input_ids": ids[:length],
+                "attention_mask": [1] * len(ids[:length]),
+                "labels": labels[:length],
+            }
+        )
     return [row for row in rows if row["input_ids"][-1] == tokens.eos_token_id]
 
 
@@ -182,10 +212,16 @@ def sft(seed: int, loop: str = "trainer") -> Recipe:
     """`LlamaForCausalLM`, instruction tuning: the prompt is masked, the answer ends in EOS."""
     tokens = material.tokenizer("llama")
     return Recipe(
-        "sft", seed, lambda: load("LlamaForCausalLM", "llama"),
-        chat_rows("train", seed, 384, tokens), chat_rows("eval", seed, 128, tokens),
-        collate=Padding(tokens.pad_token_id), tokenizer=tokens, loop=loop, lr=1e-3,
-    )  # fmt: skip
+        "sft",
+        seed,
+        lambda: load("LlamaForCausalLM", "llama"),
+        chat_rows("train", seed, 384, tokens),
+        chat_rows("eval", seed, 128, tokens),
+        collate=Padding(tokens.pad_token_id),
+        tokenizer=tokens,
+        loop=loop,
+        lr=1e-3,
+    )
 
 
 # -- encoder-decoder -----------------------------------------------------------------------------
@@ -197,8 +233,15 @@ def name_rows(split: str, seed: int, count: int, tokens: Any, length: int = 32) 
     for name, line in some(material.texts()["pairs"][split], seed, count):
         ids = tokens(line, truncation=True, max_length=length)["input_ids"]
         labels = tokens(name, truncation=True, max_length=16)["input_ids"]
-        rows.append({"source": line, "target": name, "input_ids": ids,
-                     "attention_mask": [1] * len(ids), "labels": labels})  # fmt: skip
+        rows.append(
+            {
+                "source": line,
+                "target": name,
+                "input_ids": ids,
+                "attention_mask": [1] * len(ids),
+                "labels": labels,
+            }
+        )
     return rows
 
 
@@ -206,10 +249,16 @@ def t5(seed: int, loop: str = "trainer") -> Recipe:
     """`T5ForConditionalGeneration`: name the function from its description."""
     tokens = material.tokenizer("t5")
     return Recipe(
-        "t5", seed, lambda: load("T5ForConditionalGeneration", "t5"),
-        name_rows("train", seed, 384, tokens), name_rows("eval", seed, 128, tokens),
-        collate=Padding(tokens.pad_token_id), tokenizer=tokens, loop=loop, lr=2e-3,
-    )  # fmt: skip
+        "t5",
+        seed,
+        lambda: load("T5ForConditionalGeneration", "t5"),
+        name_rows("train", seed, 384, tokens),
+        name_rows("eval", seed, 128, tokens),
+        collate=Padding(tokens.pad_token_id),
+        tokenizer=tokens,
+        loop=loop,
+        lr=2e-3,
+    )
 
 
 # -- vision, in (x, y) pairs ---------------------------------------------------------------------
@@ -240,19 +289,38 @@ def vit_model(labels: int = 10, **settings: Any) -> nn.Module:
     """A ViT of 32 dimensions on 8 by 8 pixels, freshly drawn."""
     import transformers
 
-    return transformers.ViTForImageClassification(transformers.ViTConfig(
-        image_size=8, patch_size=2, num_channels=1, hidden_size=32, num_hidden_layers=2,
-        num_attention_heads=2, intermediate_size=64, num_labels=labels, initializer_range=0.1,
-        **settings))  # fmt: skip
+    return transformers.ViTForImageClassification(
+        transformers.ViTConfig(
+            image_size=8,
+            patch_size=2,
+            num_channels=1,
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=64,
+            num_labels=labels,
+            initializer_range=0.1,
+            **settings,
+        )
+    )
 
 
 def vit(seed: int, loop: str = "plain") -> Recipe:
     """A ViT on digits, in a handwritten loop over (x, y)."""
     return Recipe(
-        "vit", seed, vit_model, Digits(0, 640, seed), Digits(1200, 200, seed),
-        loss=lambda outputs, y: functional.cross_entropy(outputs.logits, y), loop=loop, lr=3e-3,
-        batch=32, metrics=accuracy, steps=60, warmup=6,
-    )  # fmt: skip
+        "vit",
+        seed,
+        vit_model,
+        Digits(0, 640, seed),
+        Digits(1200, 200, seed),
+        loss=lambda outputs, y: functional.cross_entropy(outputs.logits, y),
+        loop=loop,
+        lr=3e-3,
+        batch=32,
+        metrics=accuracy,
+        steps=60,
+        warmup=6,
+    )
 
 
 # -- adapters ------------------------------------------------------------------------------------
@@ -299,8 +367,10 @@ class Towers(nn.Module):
         return functional.normalize(self.projection(mean), dim=-1)
 
     def forward(self, input_ids: Any, attention_mask: Any, pair_ids: Any, pair_mask: Any) -> Any:
-        return {"text_embeds": self.embed(input_ids, attention_mask),
-                "pair_embeds": self.embed(pair_ids, pair_mask)}  # fmt: skip
+        return {
+            "text_embeds": self.embed(input_ids, attention_mask),
+            "pair_embeds": self.embed(pair_ids, pair_mask),
+        }
 
 
 def info_nce(outputs: Any, batch: Any = None, temperature: float = 0.07) -> torch.Tensor:
@@ -317,11 +387,17 @@ class PairPadding:
 
     def __call__(self, rows: list[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         both = [
-            self.pad([{"input_ids": row[name], "attention_mask": [1] * len(row[name])} for row in rows])
+            self.pad(
+                [{"input_ids": row[name], "attention_mask": [1] * len(row[name])} for row in rows]
+            )
             for name in ("text_ids", "pair_ids")
-        ]  # fmt: skip
-        return {"input_ids": both[0]["input_ids"], "attention_mask": both[0]["attention_mask"],
-                "pair_ids": both[1]["input_ids"], "pair_mask": both[1]["attention_mask"]}  # fmt: skip
+        ]
+        return {
+            "input_ids": both[0]["input_ids"],
+            "attention_mask": both[0]["attention_mask"],
+            "pair_ids": both[1]["input_ids"],
+            "pair_mask": both[1]["attention_mask"],
+        }
 
 
 def pair_rows(split: str, seed: int, count: int) -> list[dict]:
@@ -343,14 +419,27 @@ def contrastive(seed: int, loop: str = "plain") -> Recipe:
     """Two texts of a pair close, all others of the batch apart."""
     tokens = material.tokenizer("bert")
     return Recipe(
-        "contrastive", seed, lambda: Towers(load("BertModel", "bert", add_pooling_layer=False)),
-        pair_rows("train", seed, 384), pair_rows("eval", seed, 128),
-        collate=PairPadding(tokens.pad_token_id), tokenizer=tokens, loss=info_nce, loop=loop,
+        "contrastive",
+        seed,
+        lambda: Towers(load("BertModel", "bert", add_pooling_layer=False)),
+        pair_rows("train", seed, 384),
+        pair_rows("eval", seed, 128),
+        collate=PairPadding(tokens.pad_token_id),
+        tokenizer=tokens,
+        loss=info_nce,
+        loop=loop,
         lr=3e-3,
-    )  # fmt: skip
+    )
 
 
 FAMILIES: dict[str, Callable[..., Recipe]] = {
-    "bert": bert, "mlm": mlm, "gpt2": gpt2, "sft": sft, "t5": t5, "vit": vit, "lora": lora,
-    "lora-sft": lora_sft, "contrastive": contrastive,
-}  # fmt: skip
+    "bert": bert,
+    "mlm": mlm,
+    "gpt2": gpt2,
+    "sft": sft,
+    "t5": t5,
+    "vit": vit,
+    "lora": lora,
+    "lora-sft": lora_sft,
+    "contrastive": contrastive,
+}

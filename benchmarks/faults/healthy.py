@@ -132,8 +132,13 @@ def cosine(seed: int) -> Recipe:
 
 @healthy(held_out=True)
 def warm_restarts(seed: int) -> Recipe:
-    return changed(bert(seed), args={
-        "lr_scheduler_type": "cosine_with_restarts", "lr_scheduler_kwargs": {"num_cycles": 3}})  # fmt: skip
+    return changed(
+        bert(seed),
+        args={
+            "lr_scheduler_type": "cosine_with_restarts",
+            "lr_scheduler_kwargs": {"num_cycles": 3},
+        },
+    )
 
 
 @healthy()
@@ -192,7 +197,9 @@ def groups_without_decay(seed: int) -> Recipe:
     def optimizer(model: nn.Module) -> Any:
         thin = [p for p in model.parameters() if p.dim() < 2]
         thick = [p for p in model.parameters() if p.dim() > 1]
-        return torch.optim.AdamW([{"params": thick, "weight_decay": 0.1}, {"params": thin, "weight_decay": 0.0}], lr=1e-3)  # fmt: skip
+        return torch.optim.AdamW(
+            [{"params": thick, "weight_decay": 0.1}, {"params": thin, "weight_decay": 0.0}], lr=1e-3
+        )
 
     return changed(bert(seed, "plain"), optimizer=optimizer)
 
@@ -308,8 +315,13 @@ def embedding_padded_to_sixty_four(seed: int) -> Recipe:
 
 @healthy()
 def gradient_checkpointing(seed: int) -> Recipe:
-    return changed(bert(seed), args={"gradient_checkpointing": True,
-                                     "gradient_checkpointing_kwargs": {"use_reentrant": False}})  # fmt: skip
+    return changed(
+        bert(seed),
+        args={
+            "gradient_checkpointing": True,
+            "gradient_checkpointing_kwargs": {"use_reentrant": False},
+        },
+    )
 
 
 @healthy(held_out=True)
@@ -319,15 +331,28 @@ def gradient_checkpointing_lora(seed: int) -> Recipe:
 
 @healthy()
 def dropout_zero(seed: int) -> Recipe:
-    return changed(bert(seed, "plain"), model=lambda: families.load(
-        "BertForSequenceClassification", "bert", num_labels=3, hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0))  # fmt: skip
+    return changed(
+        bert(seed, "plain"),
+        model=lambda: families.load(
+            "BertForSequenceClassification",
+            "bert",
+            num_labels=3,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+        ),
+    )
 
 
 @healthy()
 def strong_dropout(seed: int) -> Recipe:
-    return evaluated(changed(bert(seed), model=lambda: families.load(
-        "BertForSequenceClassification", "bert", num_labels=3, hidden_dropout_prob=0.3)))  # fmt: skip
+    return evaluated(
+        changed(
+            bert(seed),
+            model=lambda: families.load(
+                "BertForSequenceClassification", "bert", num_labels=3, hidden_dropout_prob=0.3
+            ),
+        )
+    )
 
 
 # -- precision, accumulation, order --------------------------------------------------------------
@@ -433,8 +458,12 @@ def rows_of_datasets(seed: int) -> Recipe:
 @healthy()
 def best_model_kept(seed: int) -> Recipe:
     r = evaluated(bert(seed))
-    r.args |= {"load_best_model_at_end": True, "metric_for_best_model": "accuracy", "save_strategy": "steps",
-               "save_steps": 20}  # fmt: skip
+    r.args |= {
+        "load_best_model_at_end": True,
+        "metric_for_best_model": "accuracy",
+        "save_strategy": "steps",
+        "save_steps": 20,
+    }
     return r
 
 
@@ -637,5 +666,9 @@ def distilled(seed: int) -> Recipe:
 
 @healthy()
 def own_shifted_loss(seed: int) -> Recipe:
-    return changed(gpt2(seed, "plain"), loss=lambda o, b: functional.cross_entropy(
-        o.logits[:, :-1].flatten(0, 1), b["labels"][:, 1:].flatten()))  # fmt: skip
+    return changed(
+        gpt2(seed, "plain"),
+        loss=lambda o, b: functional.cross_entropy(
+            o.logits[:, :-1].flatten(0, 1), b["labels"][:, 1:].flatten()
+        ),
+    )

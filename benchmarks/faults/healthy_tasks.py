@@ -79,9 +79,14 @@ def ia3(seed: int) -> Recipe:
     import peft
 
     r = sft(seed)
-    r.prepare = lambda model: peft.get_peft_model(model, peft.IA3Config(
-        task_type="CAUSAL_LM", target_modules=["k_proj", "v_proj", "down_proj"],
-        feedforward_modules=["down_proj"]))  # fmt: skip
+    r.prepare = lambda model: peft.get_peft_model(
+        model,
+        peft.IA3Config(
+            task_type="CAUSAL_LM",
+            target_modules=["k_proj", "v_proj", "down_proj"],
+            feedforward_modules=["down_proj"],
+        ),
+    )
     return changed(r, lr=2e-2)
 
 
@@ -93,8 +98,13 @@ def regression(seed: int) -> Recipe:
     r = bert(seed)
     for row in [*r.train, *r.eval]:
         row["labels"] = len(row["text"]) / 300
-    return changed(r, metrics=None, model=lambda: families.load(
-        "BertForSequenceClassification", "bert", num_labels=1, problem_type="regression"))  # fmt: skip
+    return changed(
+        r,
+        metrics=None,
+        model=lambda: families.load(
+            "BertForSequenceClassification", "bert", num_labels=1, problem_type="regression"
+        ),
+    )
 
 
 @healthy()
@@ -104,17 +114,27 @@ def multi_label(seed: int) -> Recipe:
         row["labels"] = [
             float(word in row["text"].lower()) for word in ("return", "param", "the ", "class")
         ]
-    return changed(r, metrics=None, model=lambda: families.load(
-        "BertForSequenceClassification", "bert", num_labels=4,
-        problem_type="multi_label_classification"))  # fmt: skip
+    return changed(
+        r,
+        metrics=None,
+        model=lambda: families.load(
+            "BertForSequenceClassification",
+            "bert",
+            num_labels=4,
+            problem_type="multi_label_classification",
+        ),
+    )
 
 
 @healthy(held_out=True)
 def two_classes(seed: int) -> Recipe:
     r = bert(seed)
     r.train, r.eval = ([row for row in rows if row["labels"] < 2] for rows in (r.train, r.eval))
-    return evaluated(changed(r, model=lambda: families.load(
-        "BertForSequenceClassification", "bert", num_labels=2)))  # fmt: skip
+    return evaluated(
+        changed(
+            r, model=lambda: families.load("BertForSequenceClassification", "bert", num_labels=2)
+        )
+    )
 
 
 @healthy()
@@ -127,8 +147,12 @@ def tagger(seed: int) -> Recipe:
     ]
     for row in [*r.train, *r.eval]:
         row["labels"] = [-100, *(kind[i] for i in row["input_ids"][1:-1]), -100]
-    return changed(r, collate=Padding(r.tokenizer.pad_token_id), lr=2e-3, model=lambda: families.load(
-        "BertForTokenClassification", "bert", num_labels=4))  # fmt: skip
+    return changed(
+        r,
+        collate=Padding(r.tokenizer.pad_token_id),
+        lr=2e-3,
+        model=lambda: families.load("BertForTokenClassification", "bert", num_labels=4),
+    )
 
 
 @healthy()
@@ -157,10 +181,16 @@ class Net(nn.Module):
     def __init__(self, outputs: int = 10) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2),
-            nn.Conv2d(16, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.Flatten(),
+            nn.Conv2d(1, 16, 3, padding=1),
+            nn.BatchNorm2d(16),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(16, 32, 3, padding=1),
+            nn.BatchNorm2d(32),
+            nn.ReLU(),
+            nn.Flatten(),
             nn.Linear(512, outputs),
-        )  # fmt: skip
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.body(x)
@@ -174,15 +204,22 @@ def convolutional(seed: int) -> Recipe:
 @healthy(held_out=True)
 def convolutional_by_sgd(seed: int) -> Recipe:
     return changed(
-        vit(seed), model=Net, loss=nn.CrossEntropyLoss(label_smoothing=0.1), metrics=None,
+        vit(seed),
+        model=Net,
+        loss=nn.CrossEntropyLoss(label_smoothing=0.1),
+        metrics=None,
         optimizer=lambda m: torch.optim.SGD(m.parameters(), lr=0.02, momentum=0.9, nesterov=True),
-    )  # fmt: skip
+    )
 
 
 @healthy()
 def pixels_regressed(seed: int) -> Recipe:
-    return changed(vit(seed), model=lambda: Net(1), metrics=None,
-                   loss=lambda out, y: functional.mse_loss(out[:, 0], y.float()))  # fmt: skip
+    return changed(
+        vit(seed),
+        model=lambda: Net(1),
+        metrics=None,
+        loss=lambda out, y: functional.mse_loss(out[:, 0], y.float()),
+    )
 
 
 class Perceptron(nn.Module):
@@ -203,14 +240,23 @@ def perceptron(seed: int) -> Recipe:
 
 @healthy()
 def linear_model(seed: int) -> Recipe:
-    return changed(vit(seed), model=lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 10)),
-                   loss=nn.CrossEntropyLoss(), metrics=None, lr=1e-2)  # fmt: skip
+    return changed(
+        vit(seed),
+        model=lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 10)),
+        loss=nn.CrossEntropyLoss(),
+        metrics=None,
+        lr=1e-2,
+    )
 
 
 @healthy(held_out=True)
 def log_probabilities(seed: int) -> Recipe:
-    return changed(vit(seed), model=lambda: nn.Sequential(Perceptron(), nn.LogSoftmax(1)),
-                   loss=nn.NLLLoss(), metrics=None)  # fmt: skip
+    return changed(
+        vit(seed),
+        model=lambda: nn.Sequential(Perceptron(), nn.LogSoftmax(1)),
+        loss=nn.NLLLoss(),
+        metrics=None,
+    )
 
 
 class Autoencoder(nn.Module):
@@ -270,8 +316,15 @@ def distilbert(seed: int) -> Recipe:
 
     tokens = material.tokenizer("bert")
     config = transformers.DistilBertConfig(
-        vocab_size=len(tokens), dim=64, n_layers=2, n_heads=2, hidden_dim=128, num_labels=3,
-        max_position_embeddings=48, initializer_range=0.1)  # fmt: skip
+        vocab_size=len(tokens),
+        dim=64,
+        n_layers=2,
+        n_heads=2,
+        hidden_dim=128,
+        num_labels=3,
+        max_position_embeddings=48,
+        initializer_range=0.1,
+    )
     r = bert(seed)
     for row in [*r.train, *r.eval]:
         row.pop("token_type_ids")
@@ -286,9 +339,16 @@ def gpt_neox_from_scratch(seed: int) -> Recipe:
 
     tokens = material.tokenizer("gpt2")
     config = transformers.GPTNeoXConfig(
-        vocab_size=len(tokens), hidden_size=64, num_hidden_layers=2, num_attention_heads=2,
-        intermediate_size=128, max_position_embeddings=96, initializer_range=0.1,
-        bos_token_id=0, eos_token_id=0)  # fmt: skip
+        vocab_size=len(tokens),
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=128,
+        max_position_embeddings=96,
+        initializer_range=0.1,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
     return changed(gpt2(seed), model=lambda: transformers.GPTNeoXForCausalLM(config), lr=1e-3)
 
 

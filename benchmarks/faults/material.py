@@ -86,11 +86,18 @@ def _slices() -> dict[str, Any]:
 
     topics, pairs, whole = load("docstring-topics"), load("docstring-pairs"), TRAIN * 2
     return {
-        "topics": {"train": _topics(topics["train"], 2 * whole), "eval": _topics(topics["validation"], EVAL * 2)},
-        "pairs": {"train": _pairs(pairs["train"], whole), "eval": _pairs(pairs["validation"], EVAL * 2)},
-        "reading": [row["text"] for row in topics["train"]] + [row["summary"] for row in pairs["train"]],
+        "topics": {
+            "train": _topics(topics["train"], 2 * whole),
+            "eval": _topics(topics["validation"], EVAL * 2),
+        },
+        "pairs": {
+            "train": _pairs(pairs["train"], whole),
+            "eval": _pairs(pairs["validation"], EVAL * 2),
+        },
+        "reading": [row["text"] for row in topics["train"]]
+        + [row["summary"] for row in pairs["train"]],
         "subjects": [row["label"] for row in topics["train"]],
-    }  # fmt: skip
+    }
 
 
 def _pretrain_into(place: Path, name: str) -> None:
@@ -142,17 +149,28 @@ def make_tokenizer(name: str, reading: list[str]) -> Any:
     from transformers import PreTrainedTokenizerFast
 
     special = {
-        "gpt2": {"eos_token": "<|endoftext|>", "bos_token": "<|endoftext|>", "pad_token": "<|pad|>"},
-        "llama": {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"},
+        "gpt2": {
+            "eos_token": "<|endoftext|>",
+            "bos_token": "<|endoftext|>",
+            "pad_token": "<|pad|>",
+        },
+        "llama": {
+            "unk_token": "<unk>",
+            "bos_token": "<s>",
+            "eos_token": "</s>",
+            "pad_token": "<pad>",
+        },
         "t5": {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"},
-    }[name]  # fmt: skip
+    }[name]
     pieces = Tokenizer(models.BPE())
     pieces.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     pieces.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY, special_tokens=list(dict.fromkeys(special.values())),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False,
-    )  # fmt: skip
+        vocab_size=VOCABULARY,
+        special_tokens=list(dict.fromkeys(special.values())),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
     pieces.train_from_iterator(reading, trainer)
     template = {"llama": "<s> $A", "t5": "$A </s>"}.get(name)
     if template:
@@ -184,17 +202,40 @@ def make_model(name: str, tokens: Any) -> Any:
     if name != "t5":  # 0.02 is meant for 768 dimensions
         ids["initializer_range"] = 0.1
     if name == "gpt2":
-        return tf.GPT2LMHeadModel(tf.GPT2Config(
-            n_embd=HIDDEN, n_layer=2, n_head=2, n_positions=2 * LENGTH,
-            bos_token_id=tokens.bos_token_id, **ids))  # fmt: skip
+        return tf.GPT2LMHeadModel(
+            tf.GPT2Config(
+                n_embd=HIDDEN,
+                n_layer=2,
+                n_head=2,
+                n_positions=2 * LENGTH,
+                bos_token_id=tokens.bos_token_id,
+                **ids,
+            )
+        )
     if name == "llama":
-        return tf.LlamaForCausalLM(tf.LlamaConfig(
-            hidden_size=HIDDEN, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2,
-            intermediate_size=2 * HIDDEN, max_position_embeddings=2 * LENGTH,
-            bos_token_id=tokens.bos_token_id, **ids))  # fmt: skip
-    return tf.T5ForConditionalGeneration(tf.T5Config(
-        d_model=HIDDEN, d_kv=32, d_ff=2 * HIDDEN, num_layers=2, num_heads=2,
-        decoder_start_token_id=tokens.pad_token_id, **ids))  # fmt: skip
+        return tf.LlamaForCausalLM(
+            tf.LlamaConfig(
+                hidden_size=HIDDEN,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                num_key_value_heads=2,
+                intermediate_size=2 * HIDDEN,
+                max_position_embeddings=2 * LENGTH,
+                bos_token_id=tokens.bos_token_id,
+                **ids,
+            )
+        )
+    return tf.T5ForConditionalGeneration(
+        tf.T5Config(
+            d_model=HIDDEN,
+            d_kv=32,
+            d_ff=2 * HIDDEN,
+            num_layers=2,
+            num_heads=2,
+            decoder_start_token_id=tokens.pad_token_id,
+            **ids,
+        )
+    )
 
 
 def _pretrain(name: str, model: Any, tokens: Any, reading: list[str]) -> None:
@@ -228,8 +269,14 @@ def _two_tasks(model: Any, batch: dict[str, torch.Tensor], subjects: torch.Tenso
 
 
 def _task(name: str, tokens: Any, some: list[str], rng: Any) -> dict[str, torch.Tensor]:
-    batch = tokens(some, truncation=True, max_length=32, padding=True, return_tensors="pt",
-                   return_token_type_ids=False)  # fmt: skip
+    batch = tokens(
+        some,
+        truncation=True,
+        max_length=32,
+        padding=True,
+        return_tensors="pt",
+        return_token_type_ids=False,
+    )
     ids, mask = batch["input_ids"], batch["attention_mask"]
     if name == "bert":
         special = torch.isin(ids, torch.tensor(tokens.all_special_ids))

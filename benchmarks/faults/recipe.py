@@ -75,8 +75,11 @@ class Recipe:
         """The loaders of the handwritten loop."""
         draws = torch.Generator().manual_seed(self.seed)
         how = {"batch_size": self.batch, "collate_fn": self.collate, "drop_last": True}
-        order = {} if isinstance(self.train, torch.utils.data.IterableDataset) else {
-            "shuffle": True, "generator": draws}  # fmt: skip
+        order = (
+            {}
+            if isinstance(self.train, torch.utils.data.IterableDataset)
+            else {"shuffle": True, "generator": draws}
+        )
         train = DataLoader(self.train, **(how | order | self.loader))
         rest = {"batch_size": self.batch, "collate_fn": self.collate}
         return train, DataLoader(self.eval, **(rest | self.eval_loader))
@@ -160,10 +163,15 @@ def trained(recipe: Recipe, model: nn.Module) -> Iterator[Any]:
             yield examine(trainer, loss_fn=recipe.loss)
         else:
             yield examine(
-                trainer.model, train_dataset=recipe.train, eval_dataset=recipe.eval,
-                data_collator=recipe.collate, processing_class=recipe.tokenizer, args=trainer.args,
-                compute_metrics=recipe.metrics, loss_fn=recipe.loss,
-            )  # fmt: skip
+                trainer.model,
+                train_dataset=recipe.train,
+                eval_dataset=recipe.eval,
+                data_collator=recipe.collate,
+                processing_class=recipe.tokenizer,
+                args=trainer.args,
+                compute_metrics=recipe.metrics,
+                loss_fn=recipe.loss,
+            )
 
 
 def _watched(recipe: Recipe, trainer: Any) -> Iterator[Any]:
@@ -189,13 +197,23 @@ def make_trainer(recipe: Recipe, model: nn.Module, folder: str) -> Any:
     import transformers
 
     own = {
-        "output_dir": folder, "learning_rate": recipe.lr, "max_steps": recipe.steps,
-        "warmup_steps": recipe.warmup, "per_device_train_batch_size": recipe.batch,
-        "per_device_eval_batch_size": recipe.batch, "weight_decay": recipe.decay,
-        "gradient_accumulation_steps": recipe.accumulation, "max_grad_norm": recipe.clip,
-        "seed": recipe.seed, "use_cpu": True, "report_to": "none", "disable_tqdm": True,
-        "save_strategy": "no", "logging_steps": 5, "log_level": "error",
-    }  # fmt: skip
+        "output_dir": folder,
+        "learning_rate": recipe.lr,
+        "max_steps": recipe.steps,
+        "warmup_steps": recipe.warmup,
+        "per_device_train_batch_size": recipe.batch,
+        "per_device_eval_batch_size": recipe.batch,
+        "weight_decay": recipe.decay,
+        "gradient_accumulation_steps": recipe.accumulation,
+        "max_grad_norm": recipe.clip,
+        "seed": recipe.seed,
+        "use_cpu": True,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "save_strategy": "no",
+        "logging_steps": 5,
+        "log_level": "error",
+    }
     if recipe.eval_every:
         own |= {"eval_strategy": "steps", "eval_steps": recipe.eval_every}
     kind = transformers.TrainingArguments
@@ -211,10 +229,16 @@ def make_trainer(recipe: Recipe, model: nn.Module, folder: str) -> Any:
         )
     make = recipe.trainer() if recipe.trainer is not None else transformers.Trainer
     trainer = make(
-        model=model, args=kind(**(own | recipe.args)), train_dataset=recipe.train,
-        eval_dataset=recipe.eval, data_collator=recipe.collate, processing_class=recipe.tokenizer,
-        compute_metrics=recipe.metrics, callbacks=list(recipe.callbacks), **given,
-    )  # fmt: skip
+        model=model,
+        args=kind(**(own | recipe.args)),
+        train_dataset=recipe.train,
+        eval_dataset=recipe.eval,
+        data_collator=recipe.collate,
+        processing_class=recipe.tokenizer,
+        compute_metrics=recipe.metrics,
+        callbacks=list(recipe.callbacks),
+        **given,
+    )
     trainer.remove_callback(transformers.PrinterCallback)
     return trainer
 
@@ -228,10 +252,15 @@ def looped(recipe: Recipe, model: nn.Module) -> Iterator[Any]:
     recipe.late(model)
     train, held_out = recipe.loaders()
     yield examine(
-        model, train_dataset=train, eval_dataset=held_out, processing_class=recipe.tokenizer,
-        optimizer=optimizer, lr_scheduler=schedule, compute_metrics=recipe.metrics,
+        model,
+        train_dataset=train,
+        eval_dataset=held_out,
+        processing_class=recipe.tokenizer,
+        optimizer=optimizer,
+        lr_scheduler=schedule,
+        compute_metrics=recipe.metrics,
         loss_fn=recipe.loss,
-    )  # fmt: skip
+    )
     if not recipe.online:
         return
     from cookbook.doctor import Watch

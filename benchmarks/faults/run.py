@@ -108,8 +108,15 @@ def work(task: Task) -> dict[str, Any]:
     try:
         found = outcome(recipe_of(task))
     except Exception as raised:
-        found = {"primary": None, "faults": [], "advice": [], "all": [], "alarms": {},
-                 "error": f"the bench itself: {type(raised).__name__}: {raised}", "cpu_s": 0}  # fmt: skip
+        found = {
+            "primary": None,
+            "faults": [],
+            "advice": [],
+            "all": [],
+            "alarms": {},
+            "error": f"the bench itself: {type(raised).__name__}: {raised}",
+            "cpu_s": 0,
+        }
     finally:
         signal.alarm(0)
     return asdict(task) | {"key": task.key} | found
@@ -246,14 +253,22 @@ def _healthy(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "tuned": [row for row in rows if row["name"] not in held],
     }
     counted = {
-        part: {"runs": len(some), "configurations": len({row["name"] for row in some}),
-               "false_alarms": sum(bool(row["faults"]) for row in some)}
+        part: {
+            "runs": len(some),
+            "configurations": len({row["name"] for row in some}),
+            "false_alarms": sum(bool(row["faults"]) for row in some),
+        }
         for part, some in parts.items()
-    }  # fmt: skip
+    }
     alarms = [
-        {"configuration": row["name"], "seed": row["seed"], "held_out": row["name"] in held,
-         "findings": row["all"]}
-        for row in rows if row["faults"]
-    ]  # fmt: skip
+        {
+            "configuration": row["name"],
+            "seed": row["seed"],
+            "held_out": row["name"] in held,
+            "findings": row["all"],
+        }
+        for row in rows
+        if row["faults"]
+    ]
     broken = sorted({f"{row['name']}: {row['error']}" for row in rows if row["error"]})
     return counted | {"alarms": alarms, "ended_early": broken}

@@ -13,6 +13,14 @@ from typing import Any
 
 GROUPS = ("data", "tokens", "models", "losses", "optimization", "precision", "running")
 
+# Faults that a script of seconds in one process cannot hold, and where they are proved instead.
+ELSEWHERE = {
+    "X1": "needs two ranks: tests/doctor",
+    "X2": "needs two ranks: tests/doctor",
+    "K2": "needs a run that is resumed: tests/doctor",
+    "R2": "what remains where no other cause is found: a branch of the tree",
+}
+
 
 @dataclass(frozen=True)
 class Mutation:

@@ -77,9 +77,11 @@ def rows_annotated_twice(r: Recipe) -> None:
     old, kinds = r.train, max(labels_of(r)) + 1
     rows = [old[i] for i in range(len(old))]
     again = [
-        (row[0], (row[1] + 1) % kinds) if is_pair(r) else {**row, "labels": (row["labels"] + 1) % kinds}
+        (row[0], (row[1] + 1) % kinds)
+        if is_pair(r)
+        else {**row, "labels": (row["labels"] + 1) % kinds}
         for row in rows[:60]
-    ]  # fmt: skip
+    ]
     r.train = [*rows, *again]
 
 
@@ -146,7 +148,14 @@ def noisy(row: Any, place: int) -> Any:
 def dropped(row: Any, place: int) -> Any:
     """An augmentation of text: a tenth of the tokens is dropped."""
     kept = [i for i in range(len(row["input_ids"])) if i == 0 or random.random() < 0.8]
-    return {**row, **{k: [row[k][i] for i in kept] for k in ("input_ids", "attention_mask", "token_type_ids") if k in row}}  # fmt: skip
+    return {
+        **row,
+        **{
+            k: [row[k][i] for i in kept]
+            for k in ("input_ids", "attention_mask", "token_type_ids")
+            if k in row
+        },
+    }
 
 
 @fault("D6", "vit")
@@ -259,4 +268,13 @@ def rows_without_attention(r: Recipe) -> None:
 def empty_texts(r: Recipe) -> None:
     empty = r.tokenizer("")
     for row in r.train[::12]:
-        row.update({"text" if "text" in row else "source": "", **{k: list(empty[k]) for k in ("input_ids", "attention_mask", "token_type_ids") if k in row}})  # fmt: skip
+        row.update(
+            {
+                "text" if "text" in row else "source": "",
+                **{
+                    k: list(empty[k])
+                    for k in ("input_ids", "attention_mask", "token_type_ids")
+                    if k in row
+                },
+            }
+        )

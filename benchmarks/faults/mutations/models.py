@@ -26,7 +26,8 @@ def after(r: Recipe, change: Any) -> None:
 
     def prepare(model: nn.Module) -> nn.Module:
         model = before(model)
-        return change(model) or model
+        made = change(model)
+        return model if made is None else made
 
     r.prepare = prepare
 
@@ -151,9 +152,11 @@ def one_output_for_classes(r: Recipe) -> None:
 @fault("M4", "bert")
 def float_labels_for_classes(r: Recipe) -> None:
     r.model = lambda: load(
-        "BertForSequenceClassification", "bert", num_labels=families.CLASSES,
+        "BertForSequenceClassification",
+        "bert",
+        num_labels=families.CLASSES,
         problem_type="single_label_classification",
-    )  # fmt: skip
+    )
     for row in [*r.train, *r.eval]:
         row["labels"] = float(row["labels"])
 
@@ -162,9 +165,11 @@ def float_labels_for_classes(r: Recipe) -> None:
 def many_hot_rows_for_one_class(r: Recipe) -> None:
     r.metrics = None
     r.model = lambda: load(
-        "BertForSequenceClassification", "bert", num_labels=families.CLASSES,
+        "BertForSequenceClassification",
+        "bert",
+        num_labels=families.CLASSES,
         problem_type="single_label_classification",
-    )  # fmt: skip
+    )
     for i, row in enumerate([*r.train, *r.eval]):
         row["labels"] = [
             1.0 if k in (row["labels"], i % families.CLASSES) else 0.0
@@ -220,10 +225,12 @@ def alpha_is_zero(r: Recipe) -> None:
 def rate_of_b_is_zero(r: Recipe) -> None:
     def optimizer(model: nn.Module) -> Any:
         held = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-        return torch.optim.AdamW([
-            {"params": [p for n, p in held if "lora_B" not in n], "lr": r.lr},
-            {"params": [p for n, p in held if "lora_B" in n], "lr": 0.0},
-        ])  # fmt: skip
+        return torch.optim.AdamW(
+            [
+                {"params": [p for n, p in held if "lora_B" not in n], "lr": r.lr},
+                {"params": [p for n, p in held if "lora_B" in n], "lr": 0.0},
+            ]
+        )
 
     r.optimizer = optimizer
 

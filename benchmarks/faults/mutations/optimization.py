@@ -156,9 +156,12 @@ def adapter_added_after_the_optimizer(r: Recipe) -> None:
 @fault("O6", "bert gpt2 vit t5", loop="plain", online=True)
 def only_the_first_layer_given(r: Recipe) -> None:
     r.optimizer = lambda model: torch.optim.AdamW(
-        [*trainable(model)[: len(trainable(model)) // 2], *[p for n, p in model.named_parameters() if "classifier" in n]],
+        [
+            *trainable(model)[: len(trainable(model)) // 2],
+            *[p for n, p in model.named_parameters() if "classifier" in n],
+        ],
         lr=r.lr,
-    )  # fmt: skip
+    )
 
 
 @fault("O7", ALL + " lora", loop="plain", online=True)

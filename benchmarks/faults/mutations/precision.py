@@ -111,8 +111,9 @@ def half_weights_at_a_small_rate(r: Recipe) -> None:
     if r.family == "vit":
         r.line.forward = lambda model, batch: model(batch[0].bfloat16())
         r.collate = lambda rows: (
-            torch.stack([x for x, _ in rows]).bfloat16(), torch.stack([y for _, y in rows])
-        )  # fmt: skip
+            torch.stack([x for x, _ in rows]).bfloat16(),
+            torch.stack([y for _, y in rows]),
+        )
 
 
 # -- P4 ------------------------------------------------------------------------------------------

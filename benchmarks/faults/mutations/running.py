@@ -79,14 +79,28 @@ def a_base_weight_changed_under_the_adapter(r: Recipe) -> None:
 
 @fault("K3", "bert lora")
 def best_model_by_the_least_accuracy(r: Recipe) -> None:
-    r.args |= {"metric_for_best_model": "accuracy", "greater_is_better": False, "save_strategy": "steps",
-               "eval_strategy": "steps", "eval_steps": 10, "save_steps": 10, "load_best_model_at_end": True}  # fmt: skip
+    r.args |= {
+        "metric_for_best_model": "accuracy",
+        "greater_is_better": False,
+        "save_strategy": "steps",
+        "eval_strategy": "steps",
+        "eval_steps": 10,
+        "save_steps": 10,
+        "load_best_model_at_end": True,
+    }
 
 
 @fault("K3", "bert gpt2 sft t5 mlm")
 def best_model_by_the_greatest_loss(r: Recipe) -> None:
-    r.args |= {"metric_for_best_model": "eval_loss", "greater_is_better": True, "save_strategy": "steps",
-               "eval_strategy": "steps", "eval_steps": 10, "save_steps": 10, "load_best_model_at_end": True}  # fmt: skip
+    r.args |= {
+        "metric_for_best_model": "eval_loss",
+        "greater_is_better": True,
+        "save_strategy": "steps",
+        "eval_strategy": "steps",
+        "eval_steps": 10,
+        "save_steps": 10,
+        "load_best_model_at_end": True,
+    }
 
 
 # -- E -------------------------------------------------------------------------------------------

@@ -189,7 +189,7 @@ def _encode_again(r: Recipe, tokens: Any) -> None:
         r.train, r.eval = (
             [{k: row[k] for k in keep} for row in topic_rows(split, r.seed, n, tokens=tokens)]
             for split, n in (("train", 384), ("eval", 128))
-        )  # fmt: skip
+        )
         if r.family == "mlm":
             r.collate = families.Masking(tokens)
         return
@@ -234,8 +234,11 @@ def _chat(r: Recipe, template: str) -> None:
         answer = [row["labels"][i] for i in keep]
         row["prompt"] = template.format(row["prompt"].rstrip(":"))
         asked = r.tokenizer(row["prompt"])["input_ids"]
-        row.update(input_ids=asked + answer, attention_mask=[1] * len(asked + answer),
-                   labels=[-100] * len(asked) + answer)  # fmt: skip
+        row.update(
+            input_ids=asked + answer,
+            attention_mask=[1] * len(asked + answer),
+            labels=[-100] * len(asked) + answer,
+        )
 
 
 @fault("T8", CHAT)
@@ -374,7 +377,10 @@ def eighty_percent_masked(r: Recipe) -> None:
 @fault("T13", "mlm", also=("T3",))
 def nothing_masked(r: Recipe) -> None:
     pad = families.Padding(r.tokenizer.pad_token_id)
-    r.collate = lambda rows: (b := pad([{k: row[k] for k in ("input_ids", "attention_mask")} for row in rows])) | {"labels": torch.where(torch.rand(b["input_ids"].shape) < 0.004, b["input_ids"], -100)}  # fmt: skip
+    r.collate = lambda rows: (
+        (b := pad([{k: row[k] for k in ("input_ids", "attention_mask")} for row in rows]))
+        | {"labels": torch.where(torch.rand(b["input_ids"].shape) < 0.004, b["input_ids"], -100)}
+    )
 
 
 @fault("T13", "mlm")
