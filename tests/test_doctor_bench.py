@@ -86,8 +86,9 @@ def test_shares_are_counted_over_runs(bench):
     run = bench("faults.run")
 
     def row(primary, faults, name="optimizer_maximizes", family="vit", seed=0):
-        return {"fault": "L4", "name": name, "family": family, "seed": seed, "primary": primary,
-                "faults": faults, "advice": [], "alarms": {"L4": 20}, "error": "", "cpu_s": 6}  # fmt: skip
+        who = {"fault": "L4", "name": name, "family": family, "seed": seed}
+        said = {"primary": primary, "faults": faults, "advice": [], "alarms": {"L4": 20}}
+        return who | said | {"error": "", "cpu_s": 6}
 
     quiet = {"fault": "", "name": "sgd", "seed": 0, "faults": [], "error": "", "cpu_s": 6}
     loud = quiet | {"name": "t5_plain", "faults": ["O1"], "all": ["O1 …"]}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing
 import os
 import random
 import signal
@@ -18,7 +19,6 @@ import warnings
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,8 @@ def start() -> None:
     import torch
     import transformers
 
+    if "fork" in multiprocessing.get_all_start_methods():  # as scripts start their loaders
+        multiprocessing.set_start_method("fork", force=True)
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
     transformers.utils.logging.disable_progress_bar()
@@ -154,7 +156,7 @@ def _results(left: list[Task], workers: int) -> Iterable[dict[str, Any]]:
         return
     # Two benches of the same machine would slow each other; the slow ones are spread evenly.
     left = random.Random(0).sample(left, len(left))
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=start)
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=start)
     with pool:
         yield from (done.result() for done in as_completed([pool.submit(work, t) for t in left]))
 
