@@ -42,6 +42,16 @@ MEASURED = {
         "nsp_notices_exchange",
         "test_perplexity_ours",
     },
+    "13_when_training_goes_wrong": {
+        "padding_on_words",
+        "ends_mended",
+        "next_token_shifted",
+        "memoriser_careful",
+        "nan_steps",
+        "changed_bf16",
+        "cosine_collapsed",
+        "accumulated_transformers_4",
+    },
 }
 HANGS = 1200  # seconds after which a process is not slow but stuck
 

@@ -162,7 +162,13 @@ ROWS = [
     Row(61, "images: classification, detection, generation, matching, questions", "14"),
     Row(62, "explanation", "12"),
     Row(63, "compression", "16"),
-    Row(64, "troubleshooting", "13"),
+    Row(
+        64,
+        "troubleshooting",
+        "13",
+        "tests/doctor/test_verdict.py::test_the_cause_stands_before_its_consequences",
+        "13_when_training_goes_wrong # The root-cause tree",
+    ),
 ]
 PROVED = [row for row in ROWS if row.test and row.section]
 

@@ -16,6 +16,7 @@ FAULTS: list[dict[str, Any]] = [
         "remedy": "remove the copies, then split by group",
         "phases": "d",
         "tier": "A",
+        "section": "13_when_training_goes_wrong.ipynb#The-test-set-in-the-training-set",
     },
     {
         "id": "D2",
@@ -83,6 +84,7 @@ FAULTS: list[dict[str, Any]] = [
         "remedy": "fix the join or the index between inputs and labels",
         "phases": "p",
         "tier": "B",
+        "section": "13_when_training_goes_wrong.ipynb#One-plateau,-two-causes",
     },
     {
         "id": "D9",
@@ -101,6 +103,7 @@ FAULTS: list[dict[str, Any]] = [
         "remedy": "append EOS, and give padding a token of its own or mask it by attention",
         "phases": "d",
         "tier": "A",
+        "section": "13_when_training_goes_wrong.ipynb#The-end-that-is-never-learnt",
         "source": "transformers#23530",
     },
     {
@@ -111,6 +114,7 @@ FAULTS: list[dict[str, Any]] = [
         "remedy": "set the labels of padding to -100",
         "phases": "d",
         "tier": "A",
+        "section": "13_when_training_goes_wrong.ipynb#Padding-in-the-loss",
     },
     {
         "id": "T3",

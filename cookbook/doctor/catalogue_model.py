@@ -62,6 +62,7 @@ FAULTS: list[dict[str, Any]] = [
         "remedy": "build the optimizer after the adapter; load with PeftModel.from_pretrained",
         "phases": "po",
         "tier": "A",
+        "section": "13_when_training_goes_wrong.ipynb#The-adapter-that-never-moves",
         "source": "peft#793",
     },
     {
@@ -82,6 +83,7 @@ FAULTS: list[dict[str, Any]] = [
         "remedy": "use_reentrant=False, or enable_input_require_grads(); remove detach and no_grad",
         "phases": "p",
         "tier": "A",
+        "section": "13_when_training_goes_wrong.ipynb#Checkpointing-behind-a-frozen-input",
         "source": "transformers#23170",
     },
     {
@@ -110,6 +112,7 @@ FAULTS: list[dict[str, Any]] = [
         "remedy": "pass labels = input_ids: the model shifts; do not shift twice",
         "phases": "p",
         "tier": "A",
+        "section": "13_when_training_goes_wrong.ipynb#Labels-shifted-twice",
         "source": "transformers#32944",
     },
     {
@@ -129,6 +132,7 @@ FAULTS: list[dict[str, Any]] = [
         "remedy": "divide by the labels of the whole window: cookbook.training.Trainer does",
         "phases": "po",
         "tier": "A",
+        "section": "13_when_training_goes_wrong.ipynb#Accumulation-that-multiplies-the-gradient",
         "source": "transformers#34191",
     },
     {
@@ -148,6 +152,7 @@ FAULTS: list[dict[str, Any]] = [
         "remedy": "divide the rate by 3 to 10, clip, warm up",
         "phases": "o",
         "tier": "B",
+        "section": "13_when_training_goes_wrong.ipynb#One-plateau,-two-causes",
     },
     {
         "id": "O2",
@@ -175,6 +180,7 @@ FAULTS: list[dict[str, Any]] = [
         "remedy": "step the schedule once for each optimizer step",
         "phases": "o",
         "tier": "A",
+        "section": "13_when_training_goes_wrong.ipynb#The-schedule-stepped-too-often",
         "source": "accelerate#2926",
     },
     {
@@ -242,6 +248,7 @@ FAULTS: list[dict[str, Any]] = [
         "are other rows",
         "phases": "po",
         "tier": "B",
+        "section": "13_when_training_goes_wrong.ipynb#A-contrastive-run-that-collapses",
         "source": "Wang and Isola 2020, arXiv:2005.10242",
     },
 ]

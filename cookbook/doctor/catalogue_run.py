@@ -35,6 +35,7 @@ FAULTS: list[dict[str, Any]] = [
         "remedy": "use bf16, look at the named batch and module, lower the rate",
         "phases": "o",
         "tier": "A",
+        "section": "13_when_training_goes_wrong.ipynb#A-NaN-that-the-log-hides",
         "source": "transformers#28122",
     },
     {
@@ -54,6 +55,7 @@ FAULTS: list[dict[str, Any]] = [
         "remedy": "keep fp32 weights and let autocast compute in half precision",
         "phases": "o",
         "tier": "A",
+        "section": "13_when_training_goes_wrong.ipynb#Updates-that-bf16-swallows",
         "source": "pytorch/ao#1124",
     },
     {

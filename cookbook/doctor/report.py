@@ -27,7 +27,7 @@ class Report:
     T2 · Padding in the loss  (error)
       found   31 % of the labels lie on padding
       remedy  set the labels of padding to -100
-      more    13_when_training_goes_wrong.ipynb#T2
+      more    13_when_training_goes_wrong.ipynb#Padding-in-the-loss
     >>> print(Report([], checked=["labels", "masks"]))
     no fault found (2 checks)
     """
@@ -112,14 +112,21 @@ class Report:
                 for f in group
             )
             parts.append(f"<p style='margin:8px 0 2px'><b>{heading}</b></p><ul>{rows}</ul>")
-        parts += [
-            f"<small>{html.escape(line)}</small><br>" for line in _passed_over(self.not_checked)
-        ]
+        parts.append(_folded(_passed_over(self.not_checked)))
         return f"<div style='max-width:720px;line-height:1.45'>{''.join(parts)}</div>"
 
 
 def _passed_over(reasons: Mapping[str, str]) -> list[str]:
     return [f"not checked: {name} ({reason})" for name, reason in reasons.items()]
+
+
+def _folded(lines: list[str]) -> str:
+    """What was passed over, one line each, behind a line that opens."""
+    if not lines:
+        return ""
+    rows = "<br>".join(html.escape(line) for line in lines)
+    count = f"{len(lines)} check{'s' * (len(lines) > 1)} could not look"
+    return f"<details><summary><small>{count}</small></summary><small>{rows}</small></details>"
 
 
 def _linked(found: Finding) -> str:

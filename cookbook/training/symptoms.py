@@ -46,7 +46,8 @@ def continued(
     model.eval()
     draws = torch.Generator(device=device).manual_seed(seed)
     while ids.shape[1] < most:
-        shares = model(input_ids=ids).logits[:, -1].float().softmax(-1)
+        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+        shares = logits[:, -1].float().softmax(-1)
         ids = torch.cat([ids, torch.multinomial(shares, 1, generator=draws)], 1)
     return ids
 

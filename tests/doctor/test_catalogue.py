@@ -38,7 +38,8 @@ def test_sections_that_are_named_exist():
         if fault.section:
             notebook, _, anchor = fault.section.partition("#")
             cells = chapters.read(folder("notebooks") / notebook)["cells"]
-            markdown = "".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+            texts = ["".join(c["source"]) for c in cells if c["cell_type"] == "markdown"]
+            markdown = "\n".join(texts)
             headings = [line.lstrip("# ") for line in markdown.splitlines() if line.startswith("#")]
             assert anchor in [heading.replace(" ", "-") for heading in headings], fault.id
 

@@ -40,7 +40,9 @@ def test_html_escapes_what_it_was_told_and_draws_the_evidence():
 def test_what_could_not_be_checked_is_said_everywhere():
     report = Report([], not_checked={"label_shift": "no logits"})
     assert "not checked: label_shift (no logits)" in str(report)
-    assert "not checked: label_shift" in report._repr_html_()
+    page = report._repr_html_()
+    assert "not checked: label_shift" in page and "<summary><small>1 check could" in page
+    assert "<details>" not in Report([])._repr_html_()
     assert report.to_dict()["not_checked"] == {"label_shift": "no logits"}
 
 
