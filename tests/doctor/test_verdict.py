@@ -34,6 +34,10 @@ def test_but_a_sign_that_explains_it_comes_first():
     assert [f.fault for f in verdict.rank(early)] == ["O3", "O1", "P1", "O8"]
 
 
+def test_steps_are_small_because_they_were_clipped():
+    assert verdict.split([found("O2", "warn"), found("O9", "warn")])[0].fault == "O9"
+
+
 def test_what_spoils_only_the_measurement_is_not_why_a_run_diverges():
     assert verdict.split([found("E1"), found("O1", "warn")])[0].fault == "O1"
     assert verdict.split([found("E1"), found("R1", "warn")])[0].fault == "E1"
