@@ -39,7 +39,6 @@ EXPLAINS = {
     "O1": ("P1", "P2"), "O3": ("P1", "P2", "O1"), "T4": ("T1",), "D5": ("X3",), "R1": ("E3",),
     "O9": ("O2",),  # clipped to nothing, every step is small
     "M9": ("T10", "T12"), "M10": ("T10", "T12", "M9"), "M5": ("M2",), "M6": ("M5",),
-    "O9": ("O2",),
 }  # fmt: skip
 
 
