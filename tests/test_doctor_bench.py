@@ -42,9 +42,13 @@ HEALTHY = (
 @pytest.fixture(scope="module")
 def bench():
     """`benchmarks/` on the path, as its scripts have it; `bench("faults.run")` imports."""
+    import transformers
+
+    verbosity = transformers.utils.logging.get_verbosity()  # the scripts silence the library
     sys.path.insert(0, str(BENCHMARKS))
     yield importlib.import_module
     sys.path.remove(str(BENCHMARKS))
+    transformers.utils.logging.set_verbosity(verbosity)
 
 
 @pytest.mark.parametrize("name", FAULTS)
