@@ -373,10 +373,15 @@ class Towers(nn.Module):
         }
 
 
-def info_nce(outputs: Any, batch: Any = None, temperature: float = 0.07) -> torch.Tensor:
+class InfoNCE:
     """Each text must find its own pair among those of the batch."""
-    scores = outputs["text_embeds"] @ outputs["pair_embeds"].T / temperature
-    return functional.cross_entropy(scores, torch.arange(len(scores)))
+
+    def __init__(self, temperature: float = 0.07) -> None:
+        self.temperature = temperature
+
+    def __call__(self, outputs: Any, batch: Any = None) -> torch.Tensor:
+        scores = outputs["text_embeds"] @ outputs["pair_embeds"].T / self.temperature
+        return functional.cross_entropy(scores, torch.arange(len(scores)))
 
 
 class PairPadding:
@@ -426,7 +431,7 @@ def contrastive(seed: int, loop: str = "plain") -> Recipe:
         pair_rows("eval", seed, 128),
         collate=PairPadding(tokens.pad_token_id),
         tokenizer=tokens,
-        loss=info_nce,
+        loss=InfoNCE(),
         loop=loop,
         lr=3e-3,
     )

@@ -14,12 +14,12 @@ from torch.nn import functional
 
 from faults import families, material
 from faults.families import (
+    InfoNCE,
     Padding,
     adapted,
     bert,
     contrastive,
     gpt2,
-    info_nce,
     lora,
     mlm,
     sft,
@@ -285,7 +285,7 @@ def autoencoder(seed: int) -> Recipe:
 
 @healthy()
 def contrastive_at_a_warmer_temperature(seed: int) -> Recipe:
-    return changed(contrastive(seed), loss=lambda o, b=None: info_nce(o, b, 0.2), steps=60)
+    return changed(contrastive(seed), loss=InfoNCE(0.2), steps=60)
 
 
 @healthy(held_out=True)

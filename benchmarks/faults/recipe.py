@@ -265,7 +265,10 @@ def looped(recipe: Recipe, model: nn.Module) -> Iterator[Any]:
         return
     from cookbook.doctor import Watch
 
-    watch = Watch(model, optimizer, schedule, on_finding=lambda found: _note(recipe, watch, found))
+    told = {"train_dataloader": train} if "train_dataloader" in recipe.note.get("told", ()) else {}
+    watch = Watch(
+        model, optimizer, schedule, on_finding=lambda f: _note(recipe, watch, f), **told
+    )  # fmt: skip
     try:
         with watch:
             loop(recipe, model, optimizer, schedule, (train, held_out), watch)
@@ -295,18 +298,28 @@ def loop(
                 line.after(model, optimizer)
             watch.step(loss, batch=batch)
             if recipe.eval_every and micro % (recipe.eval_every * recipe.accumulation) == 0:
-                watch.evaluate({"loss": evaluate(recipe, model, held_out)})
+                evaluate(recipe, model, held_out, watch)
                 line.to_train(model)
             if micro >= total:
                 break
         line.epoch(schedule)
 
 
-def evaluate(recipe: Recipe, model: nn.Module, held_out: Any) -> float:
-    """The mean loss of the held-out rows."""
+def evaluate(recipe: Recipe, model: nn.Module, held_out: Any, watch: Any) -> None:
+    """Tell the mean loss of the held-out rows, and of a classifier its predictions."""
     recipe.line.to_eval(model)
-    losses = []
+    losses, scores, labels = [], [], []
     with torch.no_grad():
         for batch in held_out:
-            losses.append(loss_of(recipe, recipe.line.forward(model, batch), batch).item())
-    return sum(losses) / len(losses)
+            outputs = recipe.line.forward(model, batch)
+            losses.append(loss_of(recipe, outputs, batch).item())
+            if recipe.metrics is not None:
+                scores.append(outputs.logits)
+                labels.append(batch["labels"] if isinstance(batch, Mapping) else batch[1])
+    told = {"loss": sum(losses) / len(losses)}
+    if not scores:
+        watch.evaluate(told)
+        return
+    predicted, right = torch.cat(scores), torch.cat(labels)
+    told |= recipe.metrics((predicted.float().numpy(), right.numpy()))
+    watch.evaluate(told, predictions=predicted, labels=right)

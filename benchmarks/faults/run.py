@@ -156,7 +156,9 @@ def _results(left: list[Task], workers: int) -> Iterable[dict[str, Any]]:
         return
     # Two benches of the same machine would slow each other; the slow ones are spread evenly.
     left = random.Random(0).sample(left, len(left))
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=start)
+    pool = ProcessPoolExecutor(
+        workers, mp_context=multiprocessing.get_context("spawn"), initializer=start
+    )
     with pool:
         yield from (done.result() for done in as_completed([pool.submit(work, t) for t in left]))
 

@@ -44,7 +44,8 @@ def check_labels_belong(subject: Subject) -> Iterable[Finding]:
     if own is not None and _any_beats(found, "the model's features", own, labels[: len(own)]):
         return
     small = learning_probes.small_batch(subject)
-    if learning_probes.why_not(subject, small) or not _memorised(subject, small):
+    reason = learning_probes.why_not(subject, small)
+    if reason not in ("", learning_probes.FROZEN) or not _memorised(subject, small):
         raise Skip("the model was not seen to fit one batch")
     best = max(found, key=lambda p: p.distance)
     yield Finding(

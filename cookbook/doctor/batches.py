@@ -85,7 +85,7 @@ class Seen:
             labels = kwargs.get(kinds.label_key(kwargs))
 
             def keep(grad: torch.Tensor) -> None:
-                self.logit_grads = (grad.detach(), labels)
+                self.logit_grads = (grad.detach(), logits.detach())
                 self._uphill(labels)
 
             logits.register_hook(keep)
@@ -94,7 +94,7 @@ class Seen:
         """Share of rows in which the gradient at the label's own logit is above zero."""
         if self.logit_grads is None or not isinstance(labels, torch.Tensor):
             return
-        grad = self.logit_grads[0]
+        grad, logits = self.logit_grads
         whole = not (labels.is_floating_point() or labels.dtype == torch.bool)
         if not whole or labels.dim() != 1 or len(labels) != len(grad) or not len(labels):
             return
@@ -102,7 +102,15 @@ class Seen:
             return
         at = grad.gather(1, labels.to(grad.device)[:, None])
         self.run.uphill.append((len(at), float((at > 0).float().mean())))
+        self._factor(at[:, 0], logits.gather(1, labels.to(grad.device)[:, None])[:, 0], logits)
         self.logit_grads = None
+
+    def _factor(self, at: torch.Tensor, own: torch.Tensor, logits: torch.Tensor) -> None:
+        """How many times the gradient of a mean cross-entropy this is, if it is a multiple."""
+        mean = ((own - logits.logsumexp(1)).exp() - 1).float() / len(at)
+        found = at.float() / mean.clamp_max(-1e-12)
+        if bool((mean < -1e-4 / len(at)).all()) and bool((found / found[0] - 1).abs().max() < 0.02):
+            self.run.loss_gradients.append(float(found.median()))
 
     def _loss_gradient(self, grad: torch.Tensor) -> None:
         self.run.loss_gradients.append(float(grad))

@@ -18,6 +18,7 @@ from cookbook.doctor.records import Run
 WINDOWS = 4  # judged at least
 LEFT_OVER = 0.4  # share of them that began with gradients
 CLIPPED_STEPS, CLIPPED, FACTOR = 200, 0.9, 0.1  # nearly all steps cut to a tenth or less
+WHOLE = 0.01  # how near 1 the derivative by a loss is that was divided by nothing
 CONSTANT = 2e-3  # relative scatter of a norm that was cut before it was unscaled
 
 
@@ -84,5 +85,24 @@ def accumulation_changes_the_gradient(run: Run) -> Iterator[Finding]:
         yield run.facts["accumulation"]
 
 
+def micro_batches_not_divided(run: Run) -> Iterator[Finding]:
+    """L3: a handwritten loop adds the full loss of each micro-batch.
+
+    Only where each backward pass had a loss of its own that was reported: several losses of one
+    batch may well be added.
+    """
+    micro = {r.micro for r in run.records[:WINDOWS] if r.micro}
+    if len(micro) != 1 or min(micro) < 2 or run.told < run.backwards or run.attempts:
+        raise Skip("does not apply")
+    count, seen = micro.pop(), run.loss_gradients
+    if len(seen) >= WINDOWS and all(abs(value - 1) < WHOLE for value in seen):
+        yield Finding(
+            "L3", "warn",
+            f"{count} micro-batches are accumulated and each one's full loss is added: the "
+            f"gradient is ×{count} that of one large batch (bound: each divided by {count})",
+            measured={"ratio": count, "micro_batches": count},
+        )  # fmt: skip
+
+
 CHECKS = (gradients_left_over, clipped_before_unscaling, clipped_nearly_always,
-          accumulation_changes_the_gradient)  # fmt: skip
+          accumulation_changes_the_gradient, micro_batches_not_divided)  # fmt: skip

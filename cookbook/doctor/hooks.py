@@ -7,6 +7,7 @@ it turns it off. What its calls cost is added up.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -73,5 +74,31 @@ def intercept(thing: Any, method: str, before: Callable | None = None,
 
     def undo() -> None:
         thing.__class__ = own
+
+    return undo
+
+
+def intercept_all(kind: type, method: str, before: Callable | None = None,
+                  after: Callable | None = None) -> Callable[[], None]:  # fmt: skip
+    """Have `before(thing, *args, **kwargs)` and `after(thing, result)` called for all of a class.
+
+    Returns the function that undoes it, unless somebody else has replaced the method since.
+    """
+    original = kind.__dict__[method]
+
+    @functools.wraps(original)
+    def called(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if before is not None:
+            before(self, *args, **kwargs)
+        result = original(self, *args, **kwargs)
+        if after is not None:
+            after(self, result)
+        return result
+
+    setattr(kind, method, called)
+
+    def undo() -> None:
+        if kind.__dict__.get(method) is called:
+            setattr(kind, method, original)
 
     return undo

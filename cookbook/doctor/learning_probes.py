@@ -22,6 +22,7 @@ RATES, STEPS = (1e-3, 1e-2, 1e-4), 100
 KEPT = 0.5  # share of the first loss that must go
 ROWS, TOKENS, TARGETS = 8, 32, 64
 LARGEST = 20_000_000  # parameters that a CPU can be asked to train for a probe
+FROZEN = "most weights are frozen: one batch need not be fitted in 100 steps"
 MINORITY = 0.1  # share of trainable weights below which little can be asked of them
 ROOM = 30  # trainable weights for each answer, below which a model has no room to memorise
 
@@ -57,7 +58,7 @@ def why_not(subject: Subject, batch: Any) -> str:
     if not trained or any(p.dtype != torch.float32 for p in trained):
         return "does not apply"
     if size < MINORITY * all_of_it:
-        return "most weights are frozen: one batch need not be fitted in 100 steps"
+        return FROZEN
     with subject.mode(training=False):
         loss, outputs = gradients.training_loss(subject, batch)
     logits = subject.logits(outputs)

@@ -80,6 +80,7 @@ def check_label_shift(subject: Subject) -> Iterable[Finding]:
     if read is None or not _fit(tokens, read.target):
         raise Skip("does not apply")
     target, tokens = read.target[:, -tokens.shape[1] :].cpu(), tokens.cpu()
+    tokens = _without_padding(batch, tokens)
     if subject.kind == "masked-lm":
         yield from _masked(subject, batch, target, tokens)
     else:
@@ -151,7 +152,7 @@ def offset_share(tokens: torch.Tensor, target: torch.Tensor, offset: int) -> flo
     """
     length = target.shape[1] - offset
     there, wanted = target[:, :length], tokens[:, offset:]
-    used = there != IGNORE
+    used = (there != IGNORE) & (wanted != IGNORE)
     # A target beyond the end of the row has no token to be compared with, and is left out.
     return float((there[used] == wanted[used]).float().mean()) if bool(used.any()) else 0.0
 
@@ -184,6 +185,14 @@ def _fit(tokens: torch.Tensor, target: torch.Tensor) -> bool:
     """Whether tokens and targets can be compared: same rows, enough places, room for an offset."""
     rows = len(tokens) == len(target) and target.shape[1] >= tokens.shape[1] >= 5
     return rows and int((target != IGNORE).sum()) >= FEWEST
+
+
+def _without_padding(batch: Any, tokens: torch.Tensor) -> torch.Tensor:
+    """The tokens with IGNORE where the batch's own mask is 0."""
+    mask = batch.get("attention_mask") if isinstance(batch, Mapping) else None
+    fits = isinstance(mask, torch.Tensor) and mask.shape == tokens.shape
+    same = fits and _tokens(batch) is not None and _tokens(batch).shape == tokens.shape
+    return tokens.masked_fill(mask.cpu() == 0, IGNORE) if same else tokens
 
 
 def _token_key(batch: Any) -> tuple[str | None, torch.Tensor | None]:

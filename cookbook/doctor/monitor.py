@@ -7,6 +7,7 @@ steps (all of the first, then ever fewer) a fraction of a millisecond.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -83,6 +84,11 @@ class Monitor:
             step = hooks.intercept(self.scaler, "step", hook(self._attempt), hook(self._attempted))
             self.undo.append(step)
             self.undo.append(hooks.intercept(self.scaler, "unscale_", hook(self._unscale)))
+        elif self.scaler is None:  # nobody named one: the first that steps our optimizer is it
+            for name, told, after in (("step", self._attempt, hook(self._attempted)),
+                                      ("unscale_", self._unscale, None)):  # fmt: skip
+                found = hook(functools.partial(self._found, told))
+                self.undo.append(hooks.intercept_all(torch.amp.GradScaler, name, found, after))
         self.lora = parameters.lora_bs(model)
         self.run.facts |= parameters.facts(model, self.optimizers) | {"lora": len(self.lora)}
         self.lacking = parameters.Lacking(model, self.run.facts["lacking"])
@@ -175,6 +181,13 @@ class Monitor:
 
     def _unscale(self, *_: Any, **__: Any) -> None:
         self.unscaled = True
+        half = [p for g in self._groups() for p in g["params"] if p.dtype == torch.float16]
+        self.run.facts["half_scaled"] = sum(p.requires_grad for p in half)
+
+    def _found(self, told: Callable, scaler: Any, optimizer: Any, *_: Any, **__: Any) -> None:
+        if scaler.is_enabled() and preserve.unwrap(optimizer) in self.optimizers:
+            self.scaler = scaler
+            told()
 
     def _before_step(self, *_: Any) -> None:
         self.inside += 1
@@ -262,6 +275,7 @@ class Monitor:
 
     def _note_loss(self, loss: Any, batch: Any) -> None:
         self.seen.loss(loss, batch)
+        self.run.told += 1
         loss = loss.detach() if isinstance(loss, torch.Tensor) else loss
         if self.forward_since or self.micro or not self.run.records:
             self.losses = [*self.losses[-LONGEST_WINDOW:], loss]

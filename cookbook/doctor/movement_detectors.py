@@ -17,6 +17,7 @@ from cookbook.doctor.findings import Finding
 from cookbook.doctor.records import Run
 
 STEPS = 3  # that must be without effect
+UNDONE = 0.8  # share of the measured steps whose effect was taken back
 TINY = 3e-6  # ‖Δw‖/‖w‖ a step that changes nothing within thousands of steps
 FLAT = 0.01  # relative change of the loss that counts as none
 PROMPT_RATE, PROMPT_FLAT = 1e-3, 0.02
@@ -46,6 +47,11 @@ def in_vain(run: Run) -> str:
     looked = [
         r for r in run.records if r.moved is not None and r.rate and r.micro and r.grad is not None
     ]
+    after = [r for r in looked if r.undone is not None]
+    undone = sum(bool(r.undone) for r in after)
+    if undone >= STEPS and undone >= UNDONE * len(after):
+        return (f"in {undone} of {len(after)} steps the weights had been put back to what they "
+                f"were before the last step (bound: {STEPS} steps)")  # fmt: skip
     if len(looked) < STEPS or any(r.moved for r in looked) or run.facts.get("lacking"):
         return ""
     if (max(v for v in [r.swallowed or 0 for r in looked])) >= 0.9:
@@ -129,7 +135,7 @@ def prompt_rate_too_low(run: Run) -> Iterator[Finding]:
     if not low or len(losses) < max(20, 0.1 * (run.planned or 0)):
         return
     moved, error = curves.change(losses)
-    if moved > -max(PROMPT_FLAT * abs(np.mean(losses[:5])), error):
+    if moved > -max(PROMPT_FLAT * abs(np.mean(losses[:5])), 2 * error):
         yield Finding(
             "O10", "warn",
             f"{method} at a rate of {max(rates):.2g} (bound: {PROMPT_RATE:g}) changed the loss by "

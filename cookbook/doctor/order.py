@@ -19,7 +19,9 @@ def shuffles(loader: Any) -> bool:
     """
     inner = getattr(getattr(loader, "batch_sampler", None), "sampler", None)
     for held in (getattr(loader, "sampler", None), inner):
-        drawn = isinstance(held, torch.utils.data.RandomSampler)
+        # What is told the epoch draws by it, as torch's DistributedSampler does.
+        by_epoch = callable(getattr(held, "set_epoch", None)) and getattr(held, "shuffle", True)
+        drawn = isinstance(held, torch.utils.data.RandomSampler) or by_epoch
         if drawn or getattr(held, "shuffle", False) is True or "Random" in type(held).__name__:
             return True
     return False

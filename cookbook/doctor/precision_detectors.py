@@ -1,5 +1,5 @@
 """Online: numbers that are not finite (P1), fp16 that overflows (P2), half-precision weights that
-swallow their updates (P3).
+swallow their updates (P3) or whose gradients are scaled (P4).
 
 Reads a `records.Run`. A loss scaler is meant to skip some steps: its first ones, and one in a few
 hundred later.
@@ -120,4 +120,17 @@ def updates_swallowed(run: Run) -> Iterator[Finding]:
     )  # fmt: skip
 
 
-CHECKS = (not_finite, overflows, updates_swallowed)
+def half_weights_scaled(run: Run) -> Iterator[Finding]:
+    """P4: trainable weights are fp16 though a loss scaler unscales their gradients."""
+    half = run.facts.get("half_scaled")
+    if half:
+        yield Finding(
+            "P4", "error",
+            f"{half} of {run.facts['trainable']} trainable weights are fp16 while a loss scaler "
+            "unscales their gradients (bound: 0)",
+            "load the model in fp32 and let autocast compute in fp16, or use bf16",
+            measured={"half": half},
+        )  # fmt: skip
+
+
+CHECKS = (not_finite, overflows, updates_swallowed, half_weights_scaled)

@@ -34,6 +34,7 @@ class Record:
     norm: Any = None
     update: Any = None
     moved: Any = None  # did any sampled weight change
+    undone: Any = None  # had all come back to what they were before the step before
     angle: Any = None
     overshoot: Any = None  # cosine of the last Δw and this gradient: above 0 it went too far
     clipped: Any = None
@@ -99,6 +100,7 @@ class Run:
     backwards: int = 0
     forwards: int = 0  # training forward passes
     discarded: int = 0  # times that gradients vanished without a step
+    told: int = 0  # losses that the loop reported
     attempts: int = 0  # steps through a GradScaler …
     skipped: list[int] = field(default_factory=list)  # … and which of them it skipped
     unlabelled: list[int] = field(default_factory=list)  # forward passes without any label

@@ -85,7 +85,7 @@ class WeightSamples:
         size = torch.bincount(self.of, minlength=len(tensors)).clamp_min(1)
         self.rooted = (self._sums(weights * weights) / size).sqrt() > SMALL
         self.scalable = bool(self.rooted.any()) if tensors else False
-        self.old = self.grads = self.anchor = self.touched = self.delta = None
+        self.old = self.grads = self.anchor = self.touched = self.delta = self.origin = None
 
     def __len__(self) -> int:
         return len(self.chosen)
@@ -112,6 +112,8 @@ class WeightSamples:
         """Keep the weights and the gradients that the step is about to use."""
         self.old, self.grads = self._weights(), self._gradients()
         self.past, self.delta = self.delta, None
+        moved = self.past is not None and self.origin is not None
+        self.undone = ((self.old == self.origin).all() & (self.past != 0).any()) if moved else None
 
     def skip(self) -> None:
         """The coming step is not measured: what the last one did is no longer next to it."""
@@ -124,6 +126,7 @@ class WeightSamples:
         new, old, grads = self._weights(), self.old, self.grads
         delta = new - old
         record.moved, self.delta = (delta != 0).any(), delta
+        record.undone, self.origin = self.undone, old
         if self.scalable:
             ratios = (self._sums(delta * delta) / self._sums(old * old).clamp_min(1e-24)).sqrt()
             record.update = ratios[self.rooted].median()

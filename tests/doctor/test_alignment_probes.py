@@ -116,3 +116,17 @@ def test_a_language_model_is_none_of_its_business(tokenizer):
         vocab_size=400, n_embd=32, n_layer=1, n_head=2, n_positions=64))  # fmt: skip
     data = [{"input_ids": list(range(5, 15)), "labels": list(range(5, 15))} for _ in range(300)]
     assert found(model, data) == ([], "does not apply")
+
+
+def test_an_adapter_counts_by_what_it_fits_itself(tiny_bert, tokenizer):
+    """Most weights are frozen, and the few that are not memorise a batch."""
+    import peft
+
+    def adapted():
+        model = tiny_bert("BertForSequenceClassification", num_labels=2)
+        config = peft.LoraConfig(task_type="SEQ_CLS", r=4, target_modules=["query", "value"])
+        return peft.get_peft_model(model, config)
+
+    given = {"processing_class": tokenizer}
+    assert found(adapted(), texts(tokenizer, shuffled=True), **given)[0] == [("D8", "warn")]
+    assert found(adapted(), texts(tokenizer), **given) == ([], "")

@@ -62,3 +62,19 @@ def test_the_judgement_on_accumulation_is_passed_on(judged):
     run = run_of()
     run.facts["accumulation"] = judged
     assert found(run) == ({"L3": judged} if judged else {})
+
+
+def micro_batches(of=4, told=48, loss_gradients=(1.0,) * 12, **fields):
+    run = Run(records=[Record(i + 1, micro=of) for i in range(12)], steps=12, told=told, **fields)
+    run.backwards, run.loss_gradients = 12 * of, list(loss_gradients)
+    return run
+
+
+def test_full_losses_of_micro_batches_are_l3():
+    assert "×4" in found(micro_batches())["L3"].evidence
+    assert found(micro_batches(loss_gradients=[0.25] * 12)) == {}  # divided
+    assert found(micro_batches(loss_gradients=[0.01] * 12)) == {}  # a sum over so many labels
+    assert found(micro_batches(of=1)) == {}
+    assert found(micro_batches(told=12)) == {}  # several losses of one batch, reported as one
+    assert found(micro_batches(attempts=12)) == {}  # scaled, by a factor nobody knows here
+    assert found(micro_batches(loss_gradients=[1.0, 1.0])) == {}

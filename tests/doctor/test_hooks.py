@@ -53,3 +53,19 @@ def test_what_cannot_be_intercepted_is_left_alone():
     hooks.intercept(held, "append", lambda *_: 1 / 0)()
     held.append(1)
     assert held == [1] and type(held) is list
+
+
+def test_all_of_a_class_are_heard_until_undone():
+    class Counter:
+        def add(self, number):
+            return number + 1
+
+    heard, told = [], []
+    original = Counter.__dict__["add"]
+    undo = hooks.intercept_all(
+        Counter, "add", lambda thing, number: heard.append(number),
+        lambda thing, result: told.append(result),
+    )  # fmt: skip
+    assert Counter().add(1) == 2 and (heard, told) == ([1], [2])
+    undo()
+    assert Counter().add(5) == 6 and heard == [1] and Counter.__dict__["add"] is original

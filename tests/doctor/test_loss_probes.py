@@ -207,3 +207,19 @@ def test_a_classifier_is_none_of_its_business(tiny_bert):
     data = [{"input_ids": x, "labels": 1} for x in rows()]
     model = tiny_bert("BertForSequenceClassification")
     assert found(model, data) == ([], "does not apply")
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_rows_cut_into_inputs_and_targets_for_a_model_that_shifts(cut):
+    """Rows of many lengths: the places behind their ends are no evidence against a shift."""
+    data, pad = [], 0
+    for place, row in enumerate(rows(16)):
+        ids = row[: LENGTH - place % 8].tolist()
+        x, y = (ids[:-1], ids[1:]) if cut else (ids, ids)
+        fill = LENGTH - len(x)
+        mask = [1] * len(x) + [0] * fill
+        data.append(
+            {"input_ids": x + [pad] * fill, "attention_mask": mask, "labels": y + [-100] * fill}
+        )
+    said, _ = found(gpt2(), data)
+    assert [f.fault for f in said] == (["L1"] if cut else [])

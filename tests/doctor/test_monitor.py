@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from cookbook.doctor.monitor import Monitor
+from cookbook.doctor.watch import Watch
 
 
 @pytest.fixture
@@ -154,3 +155,67 @@ def test_later_steps_are_measured_now_and_then(model):
     measured = [r.step for r in monitor.run.records if r.moved is not None]
     assert measured == [*range(1, 13), 21, 22, 31, 32]
     assert len(monitor.run.line("loss")) == 0 and len(monitor.run.values("overshoot")) == 13
+
+
+def loop_with_scaler(model, scaler, steps=40):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    other = torch.optim.SGD([nn.Parameter(torch.zeros(2))], lr=0.1)
+    with Watch(model, optimizer) as watch:
+        for _ in range(steps):
+            x = torch.randn(4, 3, dtype=next(model.parameters()).dtype)
+            loss = model(x).float().square().mean()
+            scaler.scale(loss).backward()
+            scaler.unscale_(optimizer)
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad()
+            watch.step(loss)
+    return watch, other
+
+
+def test_a_scaler_that_nobody_named_is_found_when_it_steps_our_optimizer():
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    before = torch.amp.GradScaler.__dict__["step"]
+    watch, _ = loop_with_scaler(nn.Linear(3, 2), scaler)
+    assert watch.monitor.scaler is scaler and watch.monitor.run.attempts == 40
+    assert watch.monitor.run.skipped == [] and watch.report.healthy
+    assert torch.amp.GradScaler.__dict__["step"] is before
+    off = torch.amp.GradScaler("cpu", enabled=False)
+    watch, _ = loop_with_scaler(nn.Linear(3, 2), off)
+    assert watch.monitor.scaler is None and watch.monitor.run.attempts == 0
+
+
+def test_another_optimizers_scaler_is_none_of_our_business():
+    model, scaler = nn.Linear(3, 2), torch.amp.GradScaler("cpu")
+    other = nn.Linear(3, 2)
+    theirs = torch.optim.SGD(other.parameters(), lr=0.1)
+    with Watch(model, torch.optim.SGD(model.parameters(), lr=0.1)) as watch:
+        scaler.scale(other(torch.ones(1, 3)).sum()).backward()
+        scaler.step(theirs)
+    assert watch.monitor.scaler is None and watch.monitor.run.attempts == 0
+
+
+def test_unscaling_gradients_of_fp16_weights_is_p4_though_it_raises():
+    model = nn.Linear(3, 2).half()
+    optimizer, scaler = torch.optim.SGD(model.parameters(), lr=0.1), torch.amp.GradScaler("cpu")
+    with Watch(model, optimizer) as watch, pytest.raises(ValueError, match="unscale FP16"):
+        scaler.scale(model(torch.ones(1, 3).half()).float().sum()).backward()
+        scaler.unscale_(optimizer)
+    assert watch.report.primary.fault == "P4"
+
+
+@pytest.mark.parametrize("divided", [True, False])
+def test_micro_batches_of_a_loop_are_divided_or_l3(divided):
+    torch.manual_seed(0)
+    model = nn.Linear(3, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    with Watch(model, optimizer) as watch:
+        for step in range(48):
+            x, y = torch.randn(4, 3), torch.randint(0, 2, (4,))
+            loss = nn.functional.cross_entropy(model(x), y)
+            (loss / 4 if divided else loss).backward()
+            if step % 4 == 3:
+                optimizer.step()
+                optimizer.zero_grad()
+            watch.step(loss, batch=(x, y))
+    assert watch.report.faults() == ([] if divided else ["L3"])

@@ -93,3 +93,12 @@ def test_lora_that_stays_zero_is_m6():
     assert found(run_of(5, facts={"lora": 4, "lora_zero": 0})) == {}
     assert found(run_of(5, facts={"lora": 4, "lora_zero": 4}, rate=0.0)) == {}  # a warm-up
     assert found(run_of(2, facts={"lora": 4, "lora_zero": 4})) == {}
+
+
+def test_weights_that_are_put_back_after_each_step_are_o7():
+    assert "put back" in found(run_of(undone=True))["O7"].evidence
+    assert found(run_of(undone=False)) == {}
+    assert found(run_of(steps=2, undone=True)) == {}
+    once = run_of(undone=False)
+    once.records[5].undone = True  # such as the best weights, restored once
+    assert found(once) == {}

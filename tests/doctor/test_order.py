@@ -14,6 +14,13 @@ from cookbook.doctor.order import shuffles
 ROWS = list(range(8))
 
 
+class Drawn(SequentialSampler):
+    """Of one's own, and told the epoch."""
+
+    def set_epoch(self, epoch):
+        pass
+
+
 @pytest.mark.parametrize(
     "loader, drawn",
     [
@@ -21,6 +28,7 @@ ROWS = list(range(8))
         (DataLoader(ROWS, sampler=SubsetRandomSampler(ROWS)), True),
         (DataLoader(ROWS, sampler=DistributedSampler(ROWS, 2, 0)), True),
         (DataLoader(ROWS, sampler=DistributedSampler(ROWS, 2, 0, shuffle=False)), False),
+        (DataLoader(ROWS, sampler=Drawn(ROWS)), True),
         (DataLoader(ROWS), False),
         (DataLoader(ROWS, batch_sampler=BatchSampler(SequentialSampler(ROWS), 2, True)), False),
         ([1, 2, 3], False),

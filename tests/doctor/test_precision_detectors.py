@@ -63,3 +63,8 @@ def test_a_warm_up_or_a_decay_may_swallow():
     assert found(Run(records=warm)) == {}
     late = [Record(i + 1, rate=1e-3 / (i + 1), swallowed=i / 12, stuck=0.1) for i in range(12)]
     assert found(Run(records=late)) == {}
+
+
+def test_fp16_weights_under_a_scaler_are_p4():
+    assert "3 of 4" in found(Run(facts={"half_scaled": 3, "trainable": 4}))["P4"].evidence
+    assert found(Run(facts={"half_scaled": 0, "trainable": 4})) == {}

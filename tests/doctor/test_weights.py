@@ -1,3 +1,4 @@
+import pytest
 import torch
 from torch import nn
 
@@ -68,3 +69,20 @@ def test_sparse_gradients_and_models_without_weights():
     model(torch.tensor([1])).sum().backward()
     assert stepped(model, lambda: model.weight.add_(1))[1].moved
     assert stepped(nn.ReLU(), lambda: None)[1].moved is None
+
+
+@pytest.mark.parametrize("put_back", [True, False])
+def test_weights_that_come_back_before_the_next_step(put_back):
+    model = nn.Linear(4, 4)
+    samples, records, first = weights.WeightSamples(model), [], model.weight.detach().clone()
+    for step in range(4):
+        samples.before()
+        with torch.no_grad():
+            model.weight += 0.1
+        samples.after(record := Record(step + 1))
+        records.append(record)
+        if put_back:
+            with torch.no_grad():
+                model.weight.copy_(first)
+    assert records[0].undone is None
+    assert [bool(r.undone) for r in records[1:]] == [put_back] * 3

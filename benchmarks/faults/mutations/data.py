@@ -69,7 +69,7 @@ def copies_that_differ_in_case_and_spaces(r: Recipe) -> None:
     r.eval = [*r.eval, *again]
 
 
-# -- D2, D3 --------------------------------------------------------------------------------------
+# -- D2 --------------------------------------------------------------------------------------
 
 
 @fault("D2", "bert vit lora")
@@ -90,27 +90,36 @@ def merged_with_an_older_labelling(r: Recipe) -> None:
     r.train = [*r.train, *({**row, "labels": 0} for row in r.train[100:200])]
 
 
-@fault("D3", "vit bert", online=True)
-def two_classes_confused_by_the_annotator(r: Recipe) -> None:
-    draw = random.Random(r.seed)
-    r.steps = 100
-    relabelled(r, [1 if y == 0 and draw.random() < 0.4 else y for y in labels_of(r)])
-
-
 # -- D4, D5 --------------------------------------------------------------------------------------
 
 
 @fault("D4", "bert vit", online=True, also=("E3",))
-def nearly_all_rows_of_one_class(r: Recipe) -> None:
-    places = [i for i, y in enumerate(labels_of(r)) if y == 0]
-    rare = [i for i, y in enumerate(labels_of(r)) if y != 0][:3]
-    rows = [r.train[i] for i in [*places, *places, *rare]]
-    r.train, r.lr, r.eval_every, r.steps = rows, r.lr / 3, 12, 48
-    held_out = [r.eval[i] for i in range(len(r.eval))]
-    zero = [
-        row for row in held_out if int(row[1] if isinstance(row, tuple) else row["labels"]) == 0
-    ]
-    r.eval = [*zero, *held_out[: max(2, len(zero) // 6)]]
+def nine_of_ten_rows_of_one_class(r: Recipe) -> None:
+    """And little in the input that tells the others: the model learns the rates of the classes."""
+
+    def kept(rows: Any, count: int, seed: int) -> list:
+        all_rows = [rows[i] for i in range(len(rows))]
+        zero = [row for row in all_rows if label_of(row) == 0]
+        rest = [row for row in all_rows if label_of(row) != 0]
+        chosen = [*(zero * 20)[: count * 9 // 10], *rest[: count // 10]]
+        draws = np.random.default_rng(seed)
+        return [without_signal(row, draws) for row in chosen]
+
+    r.train, r.eval = kept(r.train, 640, r.seed), kept(r.eval, 160, r.seed + 100)
+    r.eval_every, r.steps = 20, 80
+
+
+def without_signal(row: Any, draws: Any) -> Any:
+    """The row with an input that has nothing to do with its label."""
+    if isinstance(row, tuple):
+        return torch.tensor(draws.random((1, 8, 8)), dtype=torch.float32), row[1]
+    ids = [row["input_ids"][0], *draws.integers(5, 2000, 20).tolist(), row["input_ids"][-1]]
+    return {**row, "input_ids": ids, "attention_mask": [1] * 22, "token_type_ids": [0] * 22}
+
+
+def label_of(row: Any) -> int:
+    """The label of one row."""
+    return int(row[1] if isinstance(row, tuple) else row["labels"])
 
 
 def _sorted(r: Recipe) -> None:

@@ -11,9 +11,10 @@ import transformers
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from faults import families, material
-from faults.families import adapted, info_nce, load
+from faults.families import InfoNCE, adapted, load
 from faults.recipe import Recipe
 from faults.table import fault
 
@@ -336,14 +337,19 @@ def checkpointing_with_a_frozen_input(r: Recipe) -> None:
     after(r, prepare)
 
 
-@fault("M8", "sft gpt2", loop="plain")
+@fault("M8", "sft gpt2 bert t5", loop="plain")
 def reentrant_checkpointing_over_a_frozen_embedding(r: Recipe) -> None:
+    """The first layer's input asks for no gradient, so a reentrant checkpoint gives it none."""
+
     def prepare(model: nn.Module) -> None:
-        model.get_input_embeddings().weight.requires_grad_(False)
+        model.get_input_embeddings().requires_grad_(False)
         for name, parameter in model.named_parameters():
-            if "wpe" in name:
+            if "wpe" in name or "embeddings" in name:
                 parameter.requires_grad_(False)
-        model.gradient_checkpointing_enable({"use_reentrant": True})
+        layer, inner = layers(model)[0], layers(model)[0].forward
+        layer.forward = lambda hidden, *a, **k: checkpoint(
+            lambda h: inner(h, *a, **k), hidden, use_reentrant=True
+        )
 
     after(r, prepare)
 
@@ -453,7 +459,7 @@ def batch_statistics_in_evaluation(r: Recipe) -> None:
 def temperature_of_ten(r: Recipe) -> None:
     r.steps = 80
     after(r, _one_direction)
-    r.loss = lambda outputs, batch=None: info_nce(outputs, batch, 10.0)
+    r.loss = InfoNCE(10.0)
 
 
 def _one_direction(model: nn.Module) -> None:
