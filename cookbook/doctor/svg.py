@@ -10,7 +10,7 @@ import math
 
 from cookbook.doctor.findings import Curve
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 460, 150, 52, 30, 10, 90
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 460, 150, 62, 30, 10, 90
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 
 

@@ -152,11 +152,28 @@ def freeze_embeddings(model: nn.Module) -> None:
 
 
 def wrap_layers(model: nn.Module, wrapper: Callable) -> nn.Module:
-    """Each layer's forward goes through `wrapper(forward, …)` from now on."""
-    lists = {n: m for n, m in model.named_modules() if isinstance(m, nn.ModuleList)}
-    for layer in lists[min(lists, key=len)]:
+    """Each layer's forward goes through `wrapper(forward, …)` from now on; no cache is kept."""
+    if hasattr(model, "config"):
+        model.config.use_cache = False  # a layer that is computed twice would fill it twice
+    for layer in _layers(model)[1]:
         layer.forward = functools.partial(wrapper, layer.forward)
     return model
+
+
+def layer_matrices(model: nn.Module) -> list[str]:
+    """The names of the linear maps in the layers: what LoRA adapts, whatever they are called."""
+    name, layers = _layers(model)
+    return [
+        f"{name}.{inner}" for inner, module in layers.named_modules()
+        if type(module).__name__ in ("Linear", "Conv1D")
+    ]  # fmt: skip
+
+
+def _layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
+    """The outermost list of layers, and its name."""
+    lists = {n: m for n, m in model.named_modules() if isinstance(m, nn.ModuleList)}
+    name = min(lists, key=len)
+    return name, lists[name]
 
 
 class Pairs(nn.Module):

@@ -77,6 +77,17 @@ def test_wrapped_layers_answer_as_before(tiny_bert):
     assert torch.equal(before, after) and len(calls) == model.config.num_hidden_layers
 
 
+@pytest.mark.parametrize(
+    ("head", "a_layer"), [("BertForSequenceClassification", 6), ("BertForMaskedLM", 6)]
+)
+def test_the_matrices_of_the_layers_and_no_others(tiny_bert, head, a_layer):
+    model = tiny_bert(head)
+    names = runs.layer_matrices(model)
+    assert len(names) == a_layer * model.config.num_hidden_layers
+    assert all(isinstance(model.get_submodule(name), nn.Linear) for name in names)
+    assert not any("pooler" in name or "classifier" in name for name in names)
+
+
 def test_pairs_are_unit_vectors_that_ignore_padding(tiny_bert):
     model = runs.Pairs(tiny_bert("BertModel")).eval()
     ids, mask = torch.tensor([[5, 6, 7], [5, 6, 0]]), torch.tensor([[1, 1, 1], [1, 1, 0]])
