@@ -127,3 +127,18 @@ def test_the_committed_result_holds_the_floors(bench):
     assert found["healthy"]["all"]["runs"] >= 300
     assert found["healthy"]["all"]["configurations"] >= 60
     assert found["machine"]["cpu"] and found["machine"]["torch"]
+
+
+def test_the_committed_table_is_that_of_the_mutations(bench):
+    committed = json.loads((BENCHMARKS / "faults" / "applicability.json").read_text())
+    assert committed == bench("faults.table").applicability()
+
+
+def test_a_peer_detects_what_it_does_not_say_of_the_healthy_twin(bench):
+    new_alarms = bench("doctor_peers").new_alarms
+    usual = [["loss spike", "warning"], ["alignment", "info"]]
+    assert new_alarms(usual, usual, severe=False) == set()
+    said = [*usual, ["loss spike", "critical"]]
+    assert new_alarms(said, usual, severe=True) == {("loss spike", "critical")}
+    assert new_alarms([["dead units", "info"]], usual, severe=True) == set()
+    assert new_alarms([["dead units", "info"]], usual, severe=False) == {("dead units", "info")}
