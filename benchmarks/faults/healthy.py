@@ -633,6 +633,15 @@ def resumed(seed: int) -> Recipe:
     return changed(r, model=lambda: model, optimizer=again, warmup=0, steps=30)
 
 
+@healthy(held_out=True)
+def resumed_by_the_trainer(seed: int) -> Recipe:
+    from faults.mutations.running import _resumed_without
+
+    r = bert(seed)
+    _resumed_without(r)
+    return r
+
+
 # -- losses --------------------------------------------------------------------------------------
 
 

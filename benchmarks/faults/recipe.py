@@ -125,6 +125,7 @@ def outcome(recipe: Recipe) -> dict[str, Any]:
         error = ""
     except Exception as raised:  # a fault may end in a crash; what was said before it counts
         error = f"{type(raised).__name__}: {' '.join(str(raised).split())[:200]}"
+    recipe.note.get("after", lambda: None)()
     whole = sum(reports[1:], reports[0]) if reports else None
     return {
         "primary": whole.primary.fault if whole and whole.primary else None,

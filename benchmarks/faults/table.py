@@ -17,7 +17,6 @@ GROUPS = ("data", "tokens", "models", "losses", "optimization", "precision", "ru
 ELSEWHERE = {
     "X1": "needs two ranks: tests/doctor",
     "X2": "needs two ranks: tests/doctor",
-    "K2": "needs a run that is resumed: tests/doctor",
     "D3": "needs probabilities of models that did not see the rows: tests/doctor",
     "R2": "what remains where no other cause is found: a branch of the tree",
 }

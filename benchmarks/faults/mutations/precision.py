@@ -59,6 +59,24 @@ def a_layer_overflows(r: Recipe) -> None:
     after(r, prepare)
 
 
+@fault("P1", PLAIN, loop="plain", online=True)
+def slope_of_a_root_at_zero(r: Recipe) -> None:
+    """The loss is a number and its gradient is none: sqrt of an exact zero."""
+    own, calls = r.line.forward, [0]
+
+    def forward(model: nn.Module, batch: Any) -> Any:
+        outputs = own(model, batch)
+        calls[0] += model.training
+        if calls[0] == 20:
+            scores = outputs.logits
+            outputs.logits = scores + (scores - scores).square().sum(-1, keepdim=True).sqrt()
+            if outputs.get("loss") is not None:
+                outputs.loss = outputs.loss + (outputs.logits - scores).sum()
+        return outputs
+
+    r.line.forward = forward
+
+
 # -- P2 ------------------------------------------------------------------------------------------
 
 

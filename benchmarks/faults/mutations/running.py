@@ -120,6 +120,47 @@ def saved_from_inside_a_wrapper(r: Recipe) -> None:
     _saves(r)
 
 
+def _resumed_without(r: Recipe, *files: str) -> None:
+    """The run goes on from a checkpoint of its first half in which these files are missing."""
+    import shutil
+    import tempfile
+    from pathlib import Path
+
+    from faults.recipe import make_trainer
+
+    half, folder = r.steps // 2, tempfile.mkdtemp()
+    kept = dict(r.args)
+    r.args |= {"save_strategy": "steps", "save_steps": half}
+    trainer = make_trainer(r, r.prepare(r.model()), folder)
+    trainer.add_callback(_stop_at(half))
+    trainer.train()
+    r.args = kept
+    for name in files:
+        (Path(folder) / f"checkpoint-{half}" / name).unlink()
+    r.note["train"] = {"resume_from_checkpoint": f"{folder}/checkpoint-{half}"}
+    r.note["after"] = lambda: shutil.rmtree(folder)
+
+
+def _stop_at(step: int) -> Any:
+    import transformers
+
+    class Stop(transformers.TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            control.should_training_stop = state.global_step >= step
+
+    return Stop()
+
+
+@fault("K2", "bert gpt2 t5 lora", loop="trainer", online=True)
+def resumed_without_the_optimizer(r: Recipe) -> None:
+    _resumed_without(r, "optimizer.pt")
+
+
+@fault("K2", "bert gpt2 t5", loop="trainer", online=True)
+def resumed_without_the_schedule(r: Recipe) -> None:
+    _resumed_without(r, "optimizer.pt", "scheduler.pt")
+
+
 @fault("K3", "bert lora")
 def best_model_by_the_least_accuracy(r: Recipe) -> None:
     r.args |= {
