@@ -24,6 +24,7 @@ COSINE = 0.95  # mean cosine between unrelated rows; a pretrained BERT starts at
 NEAR = 0.02  # relative distance of the loss from ln N that counts as chance
 STARTED = 50  # steps after which a run has had its chance to leave the start
 DEGENERATE = 0.1  # scale of the similarities (1 / temperature) under which chance is the optimum
+NARROW = 4  # numbers a row under which all rows point one way by themselves
 ROWS = 16
 
 
@@ -49,6 +50,8 @@ def collapse(
     True
     """
     if n < 4 or embeddings.dim() != 2 or len(embeddings) < 4 or not math.isfinite(loss):
+        return None
+    if embeddings.shape[1] < NARROW:
         return None
     cosine, chance = mean_cosine(embeddings), math.log(n)
     if not (cosine > COSINE and abs(loss - chance) <= NEAR * chance):

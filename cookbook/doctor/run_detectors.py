@@ -17,7 +17,7 @@ UNLABELLED = 0.01  # share of batches
 QUIET = 3  # training passes in a row without dropout
 WAITING, WAITED = 0.3, 50  # share of a step, steps
 WINDOWS, GROWTH = 5, 0.05
-LATEST = 10  # losses that are at chance in a collapsed run
+LATEST, STEADY = 10, 0.05  # losses at chance in a collapsed run, and how far they may scatter
 HELD = 48  # past losses whose graph is still in memory
 
 
@@ -157,6 +157,8 @@ def contrastive_collapse(run: Run) -> Iterator[Finding]:
     held, losses = run.facts.get("embeddings"), run.values("loss")[-LATEST:]
     if held is None or run.uphill or len(losses) < LATEST:
         raise Skip("does not apply")
+    if max(losses) - min(losses) > STEADY * curves.median(losses):
+        raise Skip("does not apply")  # that of a collapsed run stands still at chance
     rows = run.facts["rows"]
     for candidates in (rows, 2 * rows - 1, rows // 2):  # one view, both views, both in one pass
         found = contrastive.collapse(held, curves.median(losses), candidates, steps=run.steps)

@@ -79,3 +79,8 @@ def test_an_output_without_embeddings_is_none_of_its_business(tiny_bert, tokeniz
     subject = Subject(tiny_bert("BertForSequenceClassification"), train_dataset=rows,
                       processing_class=tokenizer)  # fmt: skip
     assert examination.attempt(contrastive.check_collapse, subject) == ([], "does not apply")
+
+
+def test_one_number_a_row_is_no_embedding():
+    """A regression whose mean squared error happens to be ln 16."""
+    assert collapse(torch.rand(16, 1) + 1, math.log(16), 16, steps=100) is None

@@ -103,3 +103,12 @@ def test_embeddings_that_point_one_way_at_chance_are_c1(candidates):
     classes = contrastive_run(same, math.log(candidates))
     classes.uphill = [(16, 0.2)]  # these are logits of a classifier
     assert found(classes) == {}
+
+
+def test_a_loss_that_passes_by_chance_is_no_collapse():
+    """Its median is ln 16, and it moves: a regression on its way down."""
+    run = contrastive_run(torch.ones(16, 8), math.log(16))
+    assert "C1" in found(run)
+    for place, record in enumerate(run.records[-10:]):
+        record.loss += 0.1 * (place - 4.5)
+    assert found(run) == {}
