@@ -83,7 +83,7 @@ def _answer(subject: Subject, batch: Any) -> torch.Tensor:
 
 
 def _half(subject: Subject) -> bool:
-    return responses.is_half(subject)
+    return responses.computes_in_half(subject)
 
 
 class _Draws(TorchDispatchMode):

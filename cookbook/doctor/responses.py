@@ -17,6 +17,7 @@ import torch
 from cookbook.doctor import kinds, sampling
 from cookbook.doctor.subject import Skip, Subject
 
+HALF = (torch.float16, torch.bfloat16)
 ROWS = 4  # of a batch, in a probe
 LABELS = {*kinds.LABEL_KEYS, "end_positions", "next_sentence_label", "sentence_order_label"}
 
@@ -97,7 +98,7 @@ def bound(subject: Subject, batch: Any, first: torch.Tensor) -> float:
 
     A model that draws in evaluation answers nothing: Skip, its own probe tells.
     """
-    base = still(first, is_half(subject))
+    base = still(first, computes_in_half(subject))
     noise = moved(first, scores(subject, batch))
     if noise > base:
         raise Skip("two equal forward passes differ")
@@ -112,7 +113,26 @@ def bound(subject: Subject, batch: Any, first: torch.Tensor) -> float:
 
 def is_half(subject: Subject) -> bool:
     """Whether any parameter is of half precision."""
-    return any(p.dtype in (torch.float16, torch.bfloat16) for p in subject.parameters.values())
+    return any(p.dtype in HALF for p in subject.parameters.values())
+
+
+def computes_in_half(subject: Subject) -> bool:
+    """Whether some linear layer answers in half precision: by its weights, or under an autocast
+    that stands inside the forward pass, as `Trainer` puts one there."""
+    if "computes_in_half" not in subject.__dict__:
+        seen: set[torch.dtype] = set()
+        hooks = [
+            m.register_forward_hook(lambda module, given, out: seen.add(out.dtype))
+            for m in subject.model.modules() if type(m) is torch.nn.Linear
+        ]  # fmt: skip
+        try:
+            with quiet(subject):
+                subject.forward(inputs(subject))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        subject.__dict__["computes_in_half"] = bool(seen & set(HALF)) or is_half(subject)
+    return subject.__dict__["computes_in_half"]
 
 
 def each_tensor(batch: Any, size: int, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:

@@ -78,3 +78,24 @@ def test_other_tokens_occur_and_special_ones_stay(tokenizer):
     assert set(changed.unique().tolist()) <= set(ids.unique().tolist())
     with pytest.raises(Skip, match="too few"):
         responses.other_tokens(subject, torch.full((2, 3), 7), torch.tensor(True))
+
+
+def test_an_autocast_inside_the_forward_pass_is_half_precision(tiny_bert):
+    model = tiny_bert()
+    subject = Subject(model, train_dataset=rows())
+    assert not responses.computes_in_half(subject)
+    inner = model.forward
+
+    def forward(*args, **kwargs):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            out = inner(*args, **kwargs)
+        out.logits = out.logits.float()  # as accelerate hands it back
+        return out
+
+    model.forward = forward
+    subject = Subject(model, train_dataset=rows())
+    assert responses.computes_in_half(subject) and not responses.is_half(subject)
+    batch = responses.inputs(subject)
+    with responses.quiet(subject):
+        scores = responses.scores(subject, batch)
+        assert responses.bound(subject, batch, scores) >= 0.04 * float(scores.std())
