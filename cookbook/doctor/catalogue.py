@@ -48,6 +48,8 @@ class Fault:
             f"  remedy   {self.remedy}", f"  when     {when} · {TIERS[self.tier]}",
             f"  more     {self.link}",
         ]  # fmt: skip
+        if not self.built:
+            lines.append("  so far   neither examine nor Doctor nor Watch looks for it")
         return "\n".join(lines + ([f"  source   {self.source}"] if self.source else []))
 
 

@@ -37,6 +37,7 @@ FAULTS: list[dict[str, Any]] = [
         "phases": "e",
         "tier": "B",
         "source": "Northcutt et al. 2021, Confident Learning",
+        "built": False,  # label_noise.label_noise(probabilities, labels) is to be called by hand
     },
     {
         "id": "D4",

@@ -71,11 +71,6 @@ def severity(found: Finding) -> int:
     return SEVERITIES.index(found.severity)
 
 
-def question_of(fault: str) -> str:
-    """The question of the tree that this fault answers with no."""
-    return next(question for question, level in TREE if fault in level)
-
-
 def split(findings: Sequence[Finding]) -> tuple[Finding | None, list[Finding]]:
     """The primary finding, or None where there is only advice; and the rest, in order."""
     ranked = rank(findings)

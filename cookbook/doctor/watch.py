@@ -69,7 +69,6 @@ class Watch:
         optimizer: Any,
         lr_scheduler: Any = None,
         *,
-        loss_fn: Callable | None = None,
         train_dataloader: Any = None,
         scaler: Any = None,
         planned: int | None = None,
@@ -79,7 +78,7 @@ class Watch:
     ) -> None:
         several = isinstance(optimizer, list | tuple)
         self.model, self.optimizers = model, list(optimizer) if several else [optimizer]
-        self.lr_scheduler, self.loss_fn = lr_scheduler, loss_fn
+        self.lr_scheduler = lr_scheduler
         self.how = {"loader": train_dataloader, "scaler": scaler, "planned": planned,
                     "resumed": resumed}  # fmt: skip
         self.on_finding, self.stop_on_error = on_finding, stop_on_error

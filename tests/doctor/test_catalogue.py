@@ -52,3 +52,8 @@ def test_what_is_marked_as_built_is_named_by_some_check():
                 if isinstance(node, ast.Constant) and node.value in FAULTS:
                     named.add(node.value)
     assert {fault.id for fault in FAULTS.values() if fault.built} <= named
+
+
+def test_what_no_run_looks_for_says_so():
+    said = "neither examine nor Doctor nor Watch looks for it"
+    assert [fault.id for fault in FAULTS.values() if said in fault.explain()] == ["D3"]

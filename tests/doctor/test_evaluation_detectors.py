@@ -2,8 +2,6 @@ import numpy as np
 import pytest
 import torch
 
-from cookbook.doctor import evaluation_detectors as detectors
-from cookbook.doctor.checks import Skip
 from cookbook.doctor.records import Evaluation, Record, Run
 
 
@@ -21,26 +19,16 @@ def losses_of(values, **scores):
     ]
 
 
-def found(run):
-    findings = {}
-    for check in detectors.CHECKS:
-        try:
-            findings |= {f.fault: f for f in check(run)}
-        except Skip:
-            pass
-    return findings
-
-
 UP = [1.2, 0.9, 1.1, 1.3, 1.5, 1.8]
 
 
-def test_validation_up_and_training_down_is_r1():
+def test_validation_up_and_training_down_is_r1(found):
     finding = found(run_of(losses_of(UP)))["R1"]
     assert finding.severity == "warn" and finding.measured["best_step"] == 40
     assert found(run_of(losses_of(UP), keeps_best=True))["R1"].severity == "info"
 
 
-def test_a_score_that_still_rises_makes_it_advice():
+def test_a_score_that_still_rises_makes_it_advice(found):
     rising = losses_of(UP, eval_accuracy=[0.5, 0.6, 0.7, 0.75, 0.8, 0.82])
     assert found(run_of(rising))["R1"].severity == "info"
 
@@ -50,16 +38,16 @@ def test_a_score_that_still_rises_makes_it_advice():
     [[1.2, 0.9, 0.91, 0.92, 0.9, 0.91], [1.2, 0.9, 1.1], [1.2, 1.0, 0.9, 1.3],
      [1.0, 0.7, 1.1, 0.8, 1.0, 0.75], [0.020, 0.011, 0.012, 0.013, 0.014, 0.015]],
 )  # fmt: skip
-def test_plateaus_and_noise_are_no_overfitting(values):
+def test_plateaus_and_noise_are_no_overfitting(found, values):
     assert found(run_of(losses_of(values))) == {}
 
 
-def test_where_training_does_not_fall_it_is_not_overfitting():
+def test_where_training_does_not_fall_it_is_not_overfitting(found):
     assert found(run_of(losses_of(UP), losses=np.full(120, 0.5))) == {}
     assert found(run_of(losses_of(UP), losses=np.linspace(0.5, 3, 120))) == {}
 
 
-def test_a_score_alone_can_show_it():
+def test_a_score_alone_can_show_it(found):
     scores = [Evaluation(20 * (i + 1), {"metric": v}, scored=2000)
               for i, v in enumerate([0.7, 0.9, 0.8, 0.78, 0.75, 0.7])]  # fmt: skip
     assert "R1" in found(run_of(scores))
@@ -75,7 +63,7 @@ def confused(counts, times=3):
 FLAT = np.full(120, 0.4) + np.random.default_rng(0).normal(0, 0.01, 120)
 
 
-def test_one_class_for_an_imbalanced_set_is_d4():
+def test_one_class_for_an_imbalanced_set_is_d4(found):
     assert "class 0" in found(run_of(confused([[90, 0], [10, 0]]), FLAT))["D4"].evidence
     assert found(run_of(confused([[90, 0], [10, 0]], times=1), FLAT)) == {}
     assert found(run_of(confused([[90, 0], [10, 0]]), FLAT - 0.2)) == {}  # below its entropy
@@ -85,7 +73,7 @@ def test_one_class_for_an_imbalanced_set_is_d4():
     assert "D4" not in found(run_of(confused([[90, 0], [10, 0]]), np.linspace(2, 0.2, 120)))
 
 
-def test_no_better_than_trivial_though_training_succeeds_is_e3():
+def test_no_better_than_trivial_though_training_succeeds_is_e3(found):
     assert "E3" in found(run_of(confused([[30, 30], [20, 20]])))
     assert found(run_of(confused([[55, 5], [5, 35]]))) == {}
     assert found(run_of(confused([[85, 5], [4, 6]]))) == {}  # the majority's score, and recall
@@ -98,7 +86,7 @@ def test_no_better_than_trivial_though_training_succeeds_is_e3():
     [(96, 100, "error"), (104, 100, "error"), (999, 1000, "warn"), (100, 100, None),
      (6400, 100, None), (None, 100, None), (96, None, None)],
 )  # fmt: skip
-def test_rows_lost_or_scored_twice_are_e2(scored, rows, severity):
+def test_rows_lost_or_scored_twice_are_e2(found, scored, rows, severity):
     evaluations = [Evaluation(10, {"eval_loss": 1.0}, scored=scored, rows=rows)]
     findings = found(run_of(evaluations))
     assert (findings["E2"].severity if findings else None) == severity

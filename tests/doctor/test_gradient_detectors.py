@@ -1,7 +1,5 @@
 import pytest
 
-from cookbook.doctor import gradient_detectors as detectors
-from cookbook.doctor.checks import Skip
 from cookbook.doctor.findings import Finding
 from cookbook.doctor.records import Record, Run
 
@@ -11,24 +9,14 @@ def run_of(steps=12, records=None, **fields):
     return Run(records=records, steps=len(records))
 
 
-def found(run):
-    findings = {}
-    for check in detectors.CHECKS:
-        try:
-            findings |= {f.fault: f for f in check(run)}
-        except Skip:
-            pass
-    return findings
-
-
-def test_gradients_that_are_never_emptied_are_o5():
+def test_gradients_that_are_never_emptied_are_o5(found):
     assert "11 of 11" in found(run_of(fresh=False))["O5"].evidence
     assert found(run_of(fresh=True)) == {}
     assert found(run_of(fresh=None)) == {}
     assert found(run_of(steps=3, fresh=False)) == {}
 
 
-def test_emptied_each_fourth_step_only_is_o5():
+def test_emptied_each_fourth_step_only_is_o5(found):
     records = [Record(i + 1, fresh=i % 4 == 0) for i in range(16)]
     assert "O5" in found(run_of(records=records))
     once = [Record(i + 1, fresh=i != 5) for i in range(16)]
@@ -42,13 +30,13 @@ def scaled(norms, unscaled=0):
     return run
 
 
-def test_clipping_before_unscaling_is_o9():
+def test_clipping_before_unscaling_is_o9(found):
     assert found(scaled([1.0] * 8))["O9"].severity == "error"
     assert found(scaled([1.0, 0.7, 1.3, 2.0, 1.1, 0.8])) == {}
     assert found(scaled([1.0] * 8, unscaled=8)) == {}
 
 
-def test_clipping_nearly_always_to_a_tenth_is_o9():
+def test_clipping_nearly_always_to_a_tenth_is_o9(found):
     assert "O9" in found(run_of(240, clipped=0.02))
     assert found(run_of(240, clipped=0.4)) == {}
     assert found(run_of(60, clipped=0.02)) == {}  # the start of a pretraining
@@ -58,7 +46,7 @@ def test_clipping_nearly_always_to_a_tenth_is_o9():
 
 
 @pytest.mark.parametrize("judged", [None, Finding("L3", "error", "4.00 times")])
-def test_the_judgement_on_accumulation_is_passed_on(judged):
+def test_the_judgement_on_accumulation_is_passed_on(found, judged):
     run = run_of()
     run.facts["accumulation"] = judged
     assert found(run) == ({"L3": judged} if judged else {})
@@ -70,7 +58,7 @@ def micro_batches(of=4, told=48, loss_gradients=(1.0,) * 12, **fields):
     return run
 
 
-def test_full_losses_of_micro_batches_are_l3():
+def test_full_losses_of_micro_batches_are_l3(found):
     assert "×4" in found(micro_batches())["L3"].evidence
     assert found(micro_batches(loss_gradients=[0.25] * 12)) == {}  # divided
     assert found(micro_batches(loss_gradients=[0.01] * 12)) == {}  # a sum over so many labels

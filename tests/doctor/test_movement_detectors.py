@@ -1,7 +1,5 @@
 import numpy as np
 
-from cookbook.doctor import movement_detectors as detectors
-from cookbook.doctor.checks import Skip
 from cookbook.doctor.records import Record, Run
 
 
@@ -12,21 +10,11 @@ def run_of(steps=30, losses=None, facts=None, **fields):
     return Run(records=records, steps=steps, backwards=steps, facts=facts or {})
 
 
-def found(run):
-    findings = {}
-    for check in detectors.CHECKS:
-        try:
-            findings |= {f.fault: f for f in check(run)}
-        except Skip:
-            pass
-    return findings
-
-
-def test_a_run_that_moves_is_healthy():
+def test_a_run_that_moves_is_healthy(found):
     assert found(run_of()) == {}
 
 
-def test_steps_that_change_nothing_are_o7():
+def test_steps_that_change_nothing_are_o7(found):
     assert found(run_of(moved=False))["O7"].severity == "error"
     assert found(run_of(steps=2, moved=False)) == {}
     assert found(run_of(moved=False, rate=0.0)) == {}  # nothing may move
@@ -34,12 +22,12 @@ def test_steps_that_change_nothing_are_o7():
     assert found(run_of(moved=False, swallowed=1.0)) == {}  # P3
 
 
-def test_gradients_emptied_before_the_step_are_o7():
+def test_gradients_emptied_before_the_step_are_o7(found):
     run = run_of(moved=False, grad=0.0, norm=None, facts={"arrived": True})
     assert "emptied between" in found(run)["O7"].evidence
 
 
-def test_an_optimizer_that_is_never_stepped_is_o7():
+def test_an_optimizer_that_is_never_stepped_is_o7(found):
     run = Run(backwards=9, discarded=8)
     assert "called 0 times" in found(run)["O7"].evidence
     assert found(Run(backwards=16, discarded=0)) == {}  # a long accumulation
@@ -50,7 +38,7 @@ def facts(**more):
     return {"trainable": 4, "foreign": 0, "foreign_alike": 0, "lacking": []} | more
 
 
-def test_stale_parameters_are_o6():
+def test_stale_parameters_are_o6(found):
     stale = facts(lacking=["a", "b"], foreign=2, foreign_alike=2)
     assert "a, b" in found(run_of(facts=stale))["O6"].evidence
     resized = facts(lacking=["a"], lacking_graded=["a"], foreign=1, head_only=True)
@@ -58,7 +46,7 @@ def test_stale_parameters_are_o6():
     assert found(run_of(facts=facts(foreign=1))) == {}  # a loss with weights of its own
 
 
-def test_a_forgotten_parameter_is_o6_and_a_chosen_head_is_advice():
+def test_a_forgotten_parameter_is_o6_and_a_chosen_head_is_advice(found):
     forgotten = facts(lacking=["a"], lacking_graded=["a"])
     assert found(run_of(facts=forgotten))["O6"].severity == "error"
     assert found(run_of(facts=forgotten | {"head_only": True}))["O6"].severity == "info"
@@ -66,13 +54,13 @@ def test_a_forgotten_parameter_is_o6_and_a_chosen_head_is_advice():
     assert found(run_of(facts=facts(lacking=["a"], lacking_graded=[]))) == {}  # never used
 
 
-def test_frozen_weights_that_move_are_o6():
+def test_frozen_weights_that_move_are_o6(found):
     moved = found(run_of(facts=facts(frozen_moved={"w": 3})))
     assert "without requires_grad" in moved["O6"].evidence
     assert found(run_of(facts=facts(frozen_moved={"w": 1}))) == {}
 
 
-def test_a_rate_far_too_low_is_o2():
+def test_a_rate_far_too_low_is_o2(found):
     flat = np.full(60, 0.7) + np.random.default_rng(0).normal(0, 0.02, 60)
     assert "O2" in found(run_of(60, flat, update=1e-7))
     assert found(run_of(60, flat, update=1e-4)) == {}
@@ -81,21 +69,21 @@ def test_a_rate_far_too_low_is_o2():
     assert found(run_of(60, fitted, update=1e-7)) == {}  # nothing is left to learn
 
 
-def test_prompts_need_a_high_rate():
+def test_prompts_need_a_high_rate(found):
     flat, tuned = np.full(40, 0.7), {"prompt_method": "PROMPT_TUNING"}
     assert found(run_of(40, flat, facts=tuned, rate=3e-5))["O10"].severity == "warn"
     assert found(run_of(40, flat, facts=tuned, rate=3e-2)) == {}
     assert found(run_of(40, np.linspace(2, 1, 40), facts=tuned, rate=3e-5)) == {}
 
 
-def test_lora_that_stays_zero_is_m6():
+def test_lora_that_stays_zero_is_m6(found):
     assert "M6" in found(run_of(5, facts={"lora": 4, "lora_zero": 4}))
     assert found(run_of(5, facts={"lora": 4, "lora_zero": 0})) == {}
     assert found(run_of(5, facts={"lora": 4, "lora_zero": 4}, rate=0.0)) == {}  # a warm-up
     assert found(run_of(2, facts={"lora": 4, "lora_zero": 4})) == {}
 
 
-def test_weights_that_are_put_back_after_each_step_are_o7():
+def test_weights_that_are_put_back_after_each_step_are_o7(found):
     assert "put back" in found(run_of(undone=True))["O7"].evidence
     assert found(run_of(undone=False)) == {}
     assert found(run_of(steps=2, undone=True)) == {}

@@ -3,26 +3,14 @@ import math
 import pytest
 import torch
 
-from cookbook.doctor import run_detectors as detectors
-from cookbook.doctor.checks import Skip
 from cookbook.doctor.records import Evaluation, Record, Run
 
 
-def found(run):
-    findings = {}
-    for check in detectors.CHECKS:
-        try:
-            findings |= {f.fault: f for f in check(run)}
-        except Skip:
-            pass
-    return findings
-
-
-def test_nothing_seen_nothing_found():
+def test_nothing_seen_nothing_found(found):
     assert found(Run()) == {}
 
 
-def test_batches_without_labels_are_t3():
+def test_batches_without_labels_are_t3(found):
     assert found(Run(labelled=5, unlabelled=[1, 2, 3, 4, 5]))["T3"].severity == "error"
     harmful = Run(labelled=50, unlabelled=[7], bad={"what": "loss", "step": 7})
     assert found(harmful)["T3"].severity == "error"
@@ -31,15 +19,16 @@ def test_batches_without_labels_are_t3():
     assert found(Run(labelled=2, unlabelled=[1, 2])) == {}
 
 
-def test_dropout_off_while_training_is_m7():
-    assert "since an evaluation" in found(
-        Run(dropout_on=20, dropout_off=5, evaluations=[Evaluation(20, {})])
-    )["M7"].evidence
+def test_dropout_off_while_training_is_m7(found):
+    assert (
+        "since an evaluation"
+        in found(Run(dropout_on=20, dropout_off=5, evaluations=[Evaluation(20, {})]))["M7"].evidence
+    )
     assert found(Run(dropout_on=20, dropout_off=2)) == {}
     assert found(Run(dropout_off=9, facts={"quiet_on_purpose": True})) == {}
 
 
-def test_dropout_on_while_evaluating_is_m7():
+def test_dropout_on_while_evaluating_is_m7(found):
     noisy = Evaluation(10, {}, forwards=4, in_training_mode=4)
     quiet = Evaluation(20, {}, forwards=4)
     assert "M7" in found(Run(evaluations=[noisy]))
@@ -47,7 +36,7 @@ def test_dropout_on_while_evaluating_is_m7():
     assert found(Run(evaluations=[Evaluation(10, {}, forwards=4, in_training_mode=2)])) == {}
 
 
-def test_ranks_with_equal_batches_or_other_weights():
+def test_ranks_with_equal_batches_or_other_weights(found):
     same, other = ["a", "a"], ["a", "b"]
     ranks = {"batches": [same, same, same], "drift": [(10, 0.0)]}
     assert set(found(Run(facts={"ranks": ranks}))) == {"X1"}
@@ -57,7 +46,7 @@ def test_ranks_with_equal_batches_or_other_weights():
     assert found(Run(facts={"ranks": ranks})) == {}
 
 
-def test_the_same_order_each_epoch_is_x3():
+def test_the_same_order_each_epoch_is_x3(found):
     epochs = {0: "a", 1: "a", 2: "a"}
     assert "X3" in found(Run(epochs=epochs, facts={"shuffles": True}))
     assert found(Run(epochs=epochs, facts={"shuffles": False})) == {}  # on purpose
@@ -65,7 +54,7 @@ def test_the_same_order_each_epoch_is_x3():
     assert found(Run(epochs={0: "a"}, facts={"shuffles": True})) == {}
 
 
-def test_what_was_not_resumed_is_k2():
+def test_what_was_not_resumed_is_k2(found):
     facts = {"not_resumed": ["the optimizer's state is empty"]}
     assert "goes on at step 40" in found(Run(resumed=40, facts=facts))["K2"].evidence
 
@@ -73,13 +62,13 @@ def test_what_was_not_resumed_is_k2():
 @pytest.mark.parametrize(
     "wait, accelerator, severity", [(0.7, True, "warn"), (0.7, False, "info"), (0.1, True, None)]
 )
-def test_waiting_for_data_is_h1(wait, accelerator, severity):
+def test_waiting_for_data_is_h1(found, wait, accelerator, severity):
     records = [Record(i, wait=wait, seconds=1.0) for i in range(80)]
     findings = found(Run(records=records, accelerator=accelerator))
     assert (findings["H1"].severity if findings else None) == severity
 
 
-def test_memory_that_grows_is_h2():
+def test_memory_that_grows_is_h2(found):
     assert found(Run(graphs=(64, 64)))["H2"].severity == "warn"
     assert found(Run(graphs=(2, 64))) == {} == found(Run(graphs=(10, 10)))
     growing = [Record(i, memory=1000 + 10 * i) for i in range(60)]
@@ -95,7 +84,7 @@ def contrastive_run(embeddings, loss, rows=16):
 
 
 @pytest.mark.parametrize("candidates", [16, 31, 8])
-def test_embeddings_that_point_one_way_at_chance_are_c1(candidates):
+def test_embeddings_that_point_one_way_at_chance_are_c1(found, candidates):
     same = torch.ones(16, 8) + 0.01 * torch.randn(16, 8)
     assert "C1" in found(contrastive_run(same, math.log(candidates)))
     assert found(contrastive_run(same, 0.4)) == {}  # a narrow cone, and learning
@@ -105,7 +94,7 @@ def test_embeddings_that_point_one_way_at_chance_are_c1(candidates):
     assert found(classes) == {}
 
 
-def test_a_loss_that_passes_by_chance_is_no_collapse():
+def test_a_loss_that_passes_by_chance_is_no_collapse(found):
     """Its median is ln 16, and it moves: a regression on its way down."""
     run = contrastive_run(torch.ones(16, 8), math.log(16))
     assert "C1" in found(run)
