@@ -4,12 +4,13 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["attention", "attention_statistics", "blocks", "language_models", "lookup",
-                "losses", "optimizers", "positions", "pouring"],
+    submodules=["attention", "attention_statistics", "blocks", "contrastive", "language_models",
+                "lookup", "losses", "optimizers", "positions", "pouring"],
     submod_attrs={
         "attention": ["MultiHeadAttention", "causal_mask", "padding_mask",
                       "scaled_dot_product_attention", "softmax"],
         "blocks": ["DecoderBlock", "EncoderBlock", "LayerNorm", "gelu", "gelu_tanh", "layer_norm"],
+        "contrastive": ["alignment", "info_nce", "uniformity"],
         "losses": ["binary_cross_entropy", "cross_entropy", "log_softmax", "log_sum_exp",
                    "mean_squared_error"],
         "positions": ["LearnedPositions", "rotate", "sinusoidal"],

@@ -3,7 +3,7 @@
 Does: cross-entropy (label smoothing, ignored positions), binary and multi-label
 cross-entropy, mean squared error. Values and gradients equal `torch.nn.functional`, so that a
 chapter can show the formula and then go on with the library's faster version.
-Does not: class weights, soft targets, contrastive or distillation losses.
+Does not: class weights, soft targets, distillation; contrastive losses are in `contrastive`.
 Used by chapters 02 (derivation) and 03 (what an average over masked positions means).
 """
 
