@@ -2,8 +2,8 @@
 
 It counts storages, each once, from the operation that made them until nothing refers to them any
 more, on the CPU and on a GPU alike. It does not see what lies inside one operation (workspaces),
-what the allocator keeps in reserve, sparse tensors, nor Python; `peak_resident_bytes` gives the whole process.
-Chapters 05, 06 and 10 use it; `calculator` predicts what it measures.
+what the allocator keeps in reserve, sparse tensors, nor Python; `peak_resident_bytes` gives the
+whole process. Chapters 05, 06 and 10 use it; `calculator` predicts what it measures.
 """
 
 from __future__ import annotations
