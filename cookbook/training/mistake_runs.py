@@ -18,8 +18,9 @@ import torch
 from torch import nn
 
 from cookbook.training import loop
+from cookbook.training.groups import layer_depths
 from cookbook.training.mistakes import Rows
-from cookbook.training.schedules import layer_depths, scheduler
+from cookbook.training.schedules import scheduler
 
 Curve = list[tuple[int, float]]
 

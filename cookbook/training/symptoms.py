@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from cookbook.training.groups import layer_depths
 from cookbook.training.mistake_runs import Pairs, quiet
 from cookbook.training.mistakes import Rows
-from cookbook.training.schedules import layer_depths
 
 
 @torch.no_grad()

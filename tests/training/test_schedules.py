@@ -25,7 +25,7 @@ def sgd(peak):
     return torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=peak)
 
 
-CASES = [
+CASES = [  # of each: our name and settings, theirs
     ("constant", {"warmup": 0}, "constant", {}),
     ("constant", {"warmup": 7}, "constant_with_warmup", {}),
     ("linear", {"warmup": 7, "total": 40}, "linear", {}),
@@ -33,6 +33,15 @@ CASES = [
     ("linear", {"warmup": 40, "total": 40}, "linear", {}),
     ("cosine", {"warmup": 7, "total": 40}, "cosine", {}),
     ("cosine", {"warmup": 7, "total": 40, "cycles": 1.5}, "cosine", {"num_cycles": 1.5}),
+    ("polynomial", {"warmup": 7, "total": 40, "end": 1e-7 / 3e-3}, "polynomial", {}),
+    ("polynomial", {"warmup": 0, "total": 40, "power": 2.5, "end": 0.1}, "polynomial",
+     {"power": 2.5, "lr_end": 0.1 * 3e-3}),
+    *[
+        ("cosine_with_restarts", {"warmup": warmup, "total": 40, "cycles": cycles},
+         "cosine_with_restarts", {"num_cycles": cycles})
+        for warmup in (0, 7)
+        for cycles in (1, 3)
+    ],
     ("inverse_sqrt", {"warmup": 7}, "inverse_sqrt", {}),
     ("inverse_sqrt", {"warmup": 0}, "inverse_sqrt", {}),
     ("inverse_sqrt", {"warmup": 7, "timescale": 3}, "inverse_sqrt", {"timescale": 3}),
@@ -47,7 +56,7 @@ CASES = [
         for low in (0.0, 0.1)
         for warmup in (0, 7)
     ],
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "ours", "library_name", "library"), CASES)
@@ -66,7 +75,7 @@ def test_equal_to_transformers_at_every_step(name, ours, library_name, library):
 
 
 @given(
-    name=st.sampled_from(["linear", "cosine", "warmup_stable_decay"]),
+    name=st.sampled_from(["linear", "polynomial", "cosine", "warmup_stable_decay"]),
     warmup=st.integers(0, 30),
     rest=st.integers(1, 100),
 )
@@ -86,8 +95,21 @@ def test_rises_then_falls_between_0_and_1(name, warmup, rest):
 
 
 def test_unknown_schedule_is_named():
-    with pytest.raises(ValueError, match="schedule 'polynomial' is unknown; choose one of const"):
-        schedules.scheduler(sgd(0.1), "polynomial")
+    with pytest.raises(ValueError, match="schedule 'sawtooth' is unknown; choose one of const"):
+        schedules.scheduler(sgd(0.1), "sawtooth")
+
+
+def test_polynomial_of_power_1_is_linear_and_cannot_end_above_its_peak():
+    for step in range(50):
+        straight = schedules.linear(step, warmup=5, total=40)
+        assert schedules.polynomial(step, warmup=5, total=40) == straight
+    with pytest.raises(ValueError, match="end is 2.0: it is a share of the peak rate"):
+        schedules.polynomial(0, total=10, end=2.0)
+
+
+def test_restarts_begin_at_the_peak():
+    curve = [schedules.cosine_with_restarts(step, total=30, cycles=3) for step in range(31)]
+    assert [step for step, rate in enumerate(curve) if rate == 1] == [0, 10, 20]
 
 
 def test_state_survives_a_checkpoint():
@@ -99,96 +121,6 @@ def test_state_survives_a_checkpoint():
     resumed.load_state_dict(stopped.state_dict())
     resumed.optimizer.load_state_dict(stopped.optimizer.state_dict())
     assert rates(resumed, 12, 0.1) == expected[8:]
-
-
-def small(architecture):
-    import transformers as hf
-
-    sizes = {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 2}
-    if architecture == "bert":
-        config = hf.BertConfig(vocab_size=50, intermediate_size=32, **sizes)
-        return hf.BertForSequenceClassification(config)
-    if architecture == "gpt2":
-        return hf.GPT2LMHeadModel(hf.GPT2Config(vocab_size=50, n_layer=2, n_embd=32, n_head=2))
-    if architecture == "vit":
-        config = hf.ViTConfig(image_size=8, patch_size=4, intermediate_size=32, **sizes)
-        return hf.ViTForImageClassification(config)
-    if architecture == "clip":
-        tower = {**sizes, "intermediate_size": 32}
-        config = hf.CLIPConfig(
-            text_config={"vocab_size": 50, **tower},
-            vision_config={"image_size": 8, "patch_size": 4, **tower},
-        )
-        return hf.CLIPModel(config)
-    t5 = {"vocab_size": 50, "d_model": 32, "d_kv": 16, "d_ff": 32, "num_layers": 2, "num_heads": 2}
-    return hf.T5ForConditionalGeneration(hf.T5Config(**t5))
-
-
-@pytest.mark.parametrize("architecture", ["bert", "gpt2", "vit", "t5"])
-def test_decay_spares_what_the_trainer_spares(architecture):
-    from transformers import Trainer
-
-    model = small(architecture)
-    theirs = set(Trainer.get_decay_parameter_names(None, model))
-    ours = schedules.decays(model)
-    names = {name for name, _ in model.named_parameters()}
-    assert set(ours) == names
-    assert {name for name, decayed in ours.items() if decayed} == theirs & names
-
-
-def test_groups_cover_each_trainable_parameter_once():
-    model = small("bert")
-    model.bert.embeddings.requires_grad_(False)
-    trainable = {id(p) for p in model.parameters() if p.requires_grad}
-    for groups in (
-        schedules.parameter_groups(model, 0.01),
-        schedules.layer_wise_groups(model, 1e-3, 0.5, 0.01),
-    ):
-        listed = [id(p) for group in groups for p in group["params"]]
-        assert len(listed) == len(set(listed))
-        assert set(listed) == trainable
-        torch.optim.AdamW(groups, lr=1e-3)  # torch itself refuses a parameter in two groups
-    norm = model.bert.encoder.layer[0].output.LayerNorm.weight
-    for group in schedules.parameter_groups(model, 0.01):
-        spared = any(p is norm for p in group["params"])
-        assert group["weight_decay"] == (0.0 if spared else 0.01)
-
-
-def test_layer_wise_rates_of_bert():
-    model = small("bert")
-    rate = {}
-    for group in schedules.layer_wise_groups(model, 1.0, 0.5):
-        rate.update({id(p): group["lr"] for p in group["params"]})
-    by_name = {name: rate[id(p)] for name, p in model.named_parameters()}
-    assert by_name["classifier.weight"] == by_name["bert.pooler.dense.bias"] == 1.0
-    assert by_name["bert.encoder.layer.1.output.dense.weight"] == 0.5
-    assert by_name["bert.encoder.layer.0.output.LayerNorm.weight"] == 0.25
-    assert by_name["bert.embeddings.word_embeddings.weight"] == 0.125
-
-
-@pytest.mark.parametrize(
-    ("architecture", "name", "depth"),
-    [
-        ("gpt2", "transformer.wpe.weight", 3),
-        ("gpt2", "transformer.h.1.attn.c_attn.weight", 1),
-        ("gpt2", "transformer.ln_f.weight", 0),
-        ("t5", "shared.weight", 3),
-        ("t5", "encoder.block.0.layer.1.layer_norm.weight", 2),
-        ("t5", "decoder.block.1.layer.0.layer_norm.weight", 1),
-        ("t5", "encoder.final_layer_norm.weight", 0),
-        ("clip", "text_model.embeddings.token_embedding.weight", 3),
-        ("clip", "vision_model.embeddings.patch_embedding.weight", 3),
-        ("clip", "vision_model.encoder.layers.0.layer_norm1.weight", 2),
-        ("clip", "visual_projection.weight", 0),
-    ],
-)
-def test_depths_in_other_architectures(architecture, name, depth):
-    assert schedules.layer_depths(small(architecture))[name] == depth
-
-
-def test_a_model_without_layers_has_one_rate():
-    groups = schedules.layer_wise_groups(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), 0.1, 0.5)
-    assert {group["lr"] for group in groups} == {0.1}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
