@@ -4,9 +4,11 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["attention", "attention_statistics", "blocks", "contrastive", "language_models",
-                "lookup", "losses", "optimizers", "positions", "pouring"],
+    submodules=["adapters", "attention", "attention_statistics", "blocks", "contrastive",
+                "language_models", "lookup", "losses", "optimizers", "positions", "pouring"],
     submod_attrs={
+        "adapters": ["Bottleneck", "LoRALinear", "bias_names", "dora_weight", "ia3",
+                     "with_prompt"],
         "attention": ["MultiHeadAttention", "causal_mask", "padding_mask",
                       "scaled_dot_product_attention", "softmax"],
         "blocks": ["DecoderBlock", "EncoderBlock", "LayerNorm", "gelu", "gelu_tanh", "layer_norm"],
