@@ -1,8 +1,9 @@
-"""SGD, momentum, Adam, AdamW and LAMB as formulas, each a few lines, equal to the libraries'.
+"""SGD, momentum, Adam, AdamW, LAMB and Muon as formulas of a few lines, equal to the libraries'.
 
 An update is a function `(parameter, gradient, state, …) -> new parameter`; `state` is a dict that
 it fills and the caller keeps, one for each parameter. They are for reading: they loop in Python and
-know nothing of devices or groups. Chapter 08 shows them and goes on with `torch.optim`.
+know nothing of groups. `training.optimizers.ByHand` makes an optimizer of any of them; chapter 08
+shows them and goes on with `torch.optim`.
 """
 
 from __future__ import annotations
@@ -109,6 +110,58 @@ def lamb(
     update = m / (v.sqrt() + eps) + decay * x
     rate = rate if debias else rate / (1 - betas[0] ** state["step"])
     return x - rate * trust_ratio(x, update, longest) * update
+
+
+def muon(
+    x: torch.Tensor,
+    gradient: torch.Tensor,
+    state: State,
+    *,
+    rate: float = 1e-3,
+    momentum: float = 0.95,
+    decay: float = 0.1,
+    rounds: int = 5,
+    precision: torch.dtype = torch.bfloat16,
+) -> torch.Tensor:
+    """A step of the same length in every direction that the gradient names: x - rate · s · O.
+
+    O is the orthogonalised momentum (`orthogonalize`), with Nesterov's look ahead, and s is
+    √max(1, rows / columns). `x` is a matrix (rows, columns); decay is decoupled. Source: Jordan et
+    al. 2024, https://kellerjordan.github.io/posts/muon/; equal to `torch.optim.Muon`.
+
+    >>> x = torch.eye(2)
+    >>> (x - muon(x, torch.diag(torch.tensor([100.0, 1.0])), {}, rate=0.1, decay=0.0)).norm() < 0.17
+    tensor(True)
+    """
+    m = state["m"] = state.get("m", torch.zeros_like(gradient)).lerp(gradient, 1 - momentum)
+    ahead = gradient.lerp(m, momentum)
+    scale = max(1.0, x.shape[0] / x.shape[1]) ** 0.5
+    update = orthogonalize(ahead, rounds=rounds, precision=precision).to(x.dtype)
+    return x - rate * decay * x - rate * scale * update
+
+
+def orthogonalize(
+    matrix: torch.Tensor, *, rounds: int = 5, precision: torch.dtype = torch.bfloat16
+) -> torch.Tensor:
+    """All singular values brought near 1, the directions kept: about U Vᵀ for U S Vᵀ.
+
+    Newton and Schulz: each round maps every singular value s to 3.4445 s - 4.775 s³ + 2.0315 s⁵,
+    by products of matrices alone. The coefficients trade an exact 1 (the result lies in 0.7 to
+    1.2) for speed at small values. `matrix` (rows, columns); so is the result, in `precision`.
+
+    >>> orthogonal = orthogonalize(torch.diag(torch.tensor([5.0, 0.5])), precision=torch.float32)
+    >>> [0.6 < s < 1.3 for s in torch.linalg.svdvals(orthogonal).tolist()]
+    [True, True]
+    """
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = (matrix.T if tall else matrix).to(precision)
+    x = x / x.norm().clamp(min=1e-7)  # no singular value above 1, or the iteration would diverge
+    for _ in range(rounds):
+        square = x @ x.T
+        # addmm rounds once where a product and a sum round twice: in bf16 that can be seen
+        slope = torch.addmm(square, square, square, beta=-4.775, alpha=2.0315)
+        x = torch.addmm(x, slope, x, beta=3.4445)  # 3.4445 x + (-4.775 S + 2.0315 S²) x
+    return x.T if tall else x
 
 
 def trust_ratio(

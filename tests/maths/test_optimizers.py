@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 from torch import nn
 
 from cookbook.maths import optimizers
-from cookbook.maths.optimizers import adam, adamw, descend, lamb, sgd, trust_ratio
+from cookbook.maths.optimizers import (
+    adam,
+    adamw,
+    descend,
+    lamb,
+    muon,
+    orthogonalize,
+    sgd,
+    trust_ratio,
+)
 
 
 def models(dtype=torch.float64):
@@ -124,3 +133,65 @@ def test_parameters_without_gradient_are_left_alone():
     assert optimizers.moments(torch.ones(1), {}, (0.9, 0.99), debias=False)[
         0
     ].item() == pytest.approx(0.1)
+
+
+with_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch has no Muon yet")
+
+
+@with_muon
+def test_orthogonalize_equals_torchs_own():
+    from torch.optim._muon import _zeropower_via_newtonschulz as theirs
+
+    torch.manual_seed(0)
+    for shape in ((8, 8), (4, 24), (24, 4)):
+        matrix = torch.randn(shape)
+        expected = theirs(matrix, (3.4445, -4.7750, 2.0315), 5, 1e-7)
+        found = orthogonalize(matrix)
+        assert found.dtype == expected.dtype and found.shape == shape
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+@with_muon
+@pytest.mark.parametrize(
+    ("dtype", "rtol", "atol"), [(torch.float64, 0, 1e-10), (torch.float32, 1e-5, 1e-6)]
+)
+def test_fifty_steps_of_muon_equal_torch(dtype, rtol, atol):
+    ours, theirs = (matrices(0, dtype) for _ in range(2))
+    optimizer, states = torch.optim.Muon(theirs, 0.02, weight_decay=0.1), [{} for _ in ours]
+    draw = torch.Generator().manual_seed(1)
+    for _ in range(50):
+        for a, b in zip(ours, theirs, strict=True):
+            a.grad = torch.randn(a.shape, generator=draw, dtype=dtype)
+            b.grad = a.grad.clone()
+        descend(muon, ours, states, rate=0.02, decay=0.1)
+        optimizer.step()
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=rtol, atol=atol)
+
+
+def matrices(seed, dtype=torch.float64):
+    draw = torch.Generator().manual_seed(seed)
+    shapes = ((6, 6), (4, 12), (12, 4))
+    return [nn.Parameter(torch.randn(s, generator=draw, dtype=dtype)) for s in shapes]
+
+
+@given(st.integers(1, 12), st.integers(1, 12), st.floats(1e-3, 1e3))
+def test_orthogonalize_keeps_the_directions_and_not_the_sizes(rows, columns, scale):
+    matrix = torch.randn(rows, columns, generator=torch.Generator().manual_seed(rows)).double()
+    u, s, v = torch.linalg.svd(matrix, full_matrices=False)
+    found = orthogonalize(scale * matrix, precision=torch.float64)
+    torch.testing.assert_close(found, orthogonalize(matrix, precision=torch.float64))
+    inside = u.T @ found @ v.T
+    torch.testing.assert_close(inside, torch.diag(torch.diagonal(inside)), rtol=0, atol=1e-9)
+    strong = torch.diagonal(inside)[s > 0.01 * matrix.norm()]
+    assert ((strong > 0.6) & (strong < 1.3)).all()
+
+
+def test_a_step_of_muon_by_hand():
+    """One row: a matrix of one singular value, which five rounds take from 1 to about 0.7."""
+    s = 1.0
+    for _ in range(5):
+        s = 3.4445 * s - 4.775 * s**3 + 2.0315 * s**5
+    x, g = torch.ones(1, 2, dtype=torch.float64), torch.tensor([[3.0, 4.0]], dtype=torch.float64)
+    moved = muon(x, g, {}, rate=0.1, decay=0.5, precision=torch.float64)
+    torch.testing.assert_close(moved, x - 0.05 * x - 0.1 * s * g / 5)
