@@ -115,7 +115,19 @@ def test_dora_equals_peft_in_value_and_gradient(net, factors, dtype, draw, asser
     def ours(x):
         return nn.functional.linear(x, dora_weight(weight, a, b, 3.0, magnitude), bias)
 
-    assert_equal(ours, theirs, draw(3, 6, dtype=dtype))
+    x = draw(3, 6, dtype=dtype)
+    assert_equal(ours, theirs, x)
+    pairs = [
+        (a.requires_grad_(), layer.lora_A.default.weight),
+        (b.requires_grad_(), layer.lora_B.default.weight),
+        (magnitude.requires_grad_(), vector),
+    ]
+    for weight in (weight for pair in pairs for weight in pair):
+        weight.grad = None
+    for model in (ours, theirs):
+        model(x).square().sum().backward()
+    for mine, peers in pairs:  # of A and B only with the norm held constant
+        torch.testing.assert_close(mine.grad, peers.grad)
 
 
 def test_dora_starts_as_the_weight(draw):
