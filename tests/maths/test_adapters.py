@@ -60,8 +60,8 @@ def test_lora_equals_peft(net, factors, dtype, draw, assert_equal):
     theirs, layer = with_peft(net, factors, dtype)
     assert_equal(ours, theirs, x)
     pairs = [(ours.a, layer.lora_A.default.weight), (ours.b, layer.lora_B.default.weight)]
-    for weight in (weight for pair in pairs for weight in pair):
-        weight.grad = None
+    for leaf in (leaf for pair in pairs for leaf in pair):
+        leaf.grad = None
     for model in (ours, theirs):
         model(x).square().sum().backward()
     for mine, peers in pairs:
@@ -122,8 +122,8 @@ def test_dora_equals_peft_in_value_and_gradient(net, factors, dtype, draw, asser
         (b.requires_grad_(), layer.lora_B.default.weight),
         (magnitude.requires_grad_(), vector),
     ]
-    for weight in (weight for pair in pairs for weight in pair):
-        weight.grad = None
+    for leaf in (leaf for pair in pairs for leaf in pair):
+        leaf.grad = None
     for model in (ours, theirs):
         model(x).square().sum().backward()
     for mine, peers in pairs:  # of A and B only with the norm held constant
