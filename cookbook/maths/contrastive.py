@@ -71,7 +71,7 @@ def info_nce(
     >>> round(float(info_nce(same, same)), 4), round(math.log(8), 4)
     (2.0794, 2.0794)
     """
-    _check(queries, keys, float(temperature))
+    _check(queries, keys, temperature)
     scores = cosines(queries, keys)
     if groups is not None:
         scores = scores.masked_fill(repeated(groups), -torch.inf)
@@ -155,7 +155,7 @@ def uniformity(vectors: Tensor) -> Tensor:
     return log_sum_exp(pairs) - math.log(len(pairs))
 
 
-def _check(queries: Tensor, keys: Tensor, temperature: float) -> None:
+def _check(queries: Tensor, keys: Tensor, temperature: float | Tensor) -> None:
     if queries.shape != keys.shape or queries.dim() != 2:
         raise ValueError(
             f"queries {tuple(queries.shape)} and keys {tuple(keys.shape)} must both be "
