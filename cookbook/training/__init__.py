@@ -4,13 +4,18 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["checkpoints", "contrastive", "gradient_cache", "loop", "objectives", "order", "pretraining", "schedules",
-                "trainer", "trainer_checkpoints"],
+    submodules=["causal", "checkpoints", "contrastive", "gradient_cache", "loop", "objectives",
+                "order", "pretraining", "schedules", "trainer", "trainer_checkpoints"],
     submod_attrs={
+        "causal": ["CausalCollator", "next_token_loss"],
         "contrastive": ["ContrastiveLoss", "PairCollator", "PairEncoder"],
+        "infilling": ["TextInfillingCollator", "infill"],
         "objectives": ["MaskedLMCollator", "mask_tokens", "next_sentence_pairs"],
         "order": ["Batches", "EpochSampler", "Keyed"],
+        "permutation": ["PermutationCollator", "permuted", "random_rank"],
         "pretraining": ["evaluate_masked_lm", "masked_lm_rows", "pretrain"],
+        "sentence_order": ["sentence_order_pairs"],
+        "span_denoising": ["SpanDenoisingCollator", "add_sentinels", "cut_out", "noise_spans"],
         "trainer": ["MaskedLMTrainer", "Trainer"],
     },
 )  # fmt: skip
