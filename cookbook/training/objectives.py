@@ -15,11 +15,10 @@ import numpy as np
 import torch
 
 from cookbook.training.order import key_generator
+from cookbook.training.stacking import IGNORE, stack
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-IGNORE = -100  # the label that cross-entropy skips
 
 
 def mask_tokens(
@@ -135,8 +134,8 @@ class MaskedLMCollator:
         length = max(len(row["input_ids"]) for row in rows)
         masked = [self._mask(row) for row in rows]
         batch = {
-            "input_ids": _stack([inputs for inputs, _ in masked], length, self.pad_id),
-            "labels": _stack([labels for _, labels in masked], length, IGNORE),
+            "input_ids": stack([inputs for inputs, _ in masked], self.pad_id),
+            "labels": stack([labels for _, labels in masked], IGNORE),
             "attention_mask": _attention(rows, length),
         }
         names = {"token_type_ids", "position_ids"} & set(rows[0])
@@ -144,7 +143,7 @@ class MaskedLMCollator:
             # One document a row: the model counts by itself, and RoBERTa does not count from 0.
             names.discard("position_ids")
         for name in sorted(names):
-            batch[name] = _stack([row[name] for row in rows], length, 0)
+            batch[name] = stack([row[name] for row in rows], 0, length)
         if "next_sentence_label" in rows[0]:
             batch["next_sentence_label"] = torch.tensor(
                 [row["next_sentence_label"] for row in rows]
@@ -163,19 +162,12 @@ class MaskedLMCollator:
         )  # fmt: skip
 
 
-def _stack(rows: Sequence, length: int, fill: int) -> torch.Tensor:
-    out = np.full((len(rows), length), fill, np.int64)
-    for place, row in enumerate(rows):
-        out[place, : len(row)] = row
-    return torch.from_numpy(out)
-
-
 def _attention(rows: Sequence[dict[str, Any]], length: int) -> torch.Tensor:
     """(batch, length), or (batch, 1, length, length) bool where rows hold several documents."""
     if "document_ids" not in rows[0]:
         ones = [row.get("attention_mask", np.ones(len(row["input_ids"]))) for row in rows]
-        return _stack(ones, length, 0)
-    documents = _stack([row["document_ids"] for row in rows], length, 0)
+        return stack(ones, 0, length)
+    documents = stack([row["document_ids"] for row in rows], 0, length)
     if documents.max() <= 1:
         return (documents > 0).long()
     same = documents[:, None, :, None] == documents[:, None, None, :]
