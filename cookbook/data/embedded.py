@@ -1,8 +1,8 @@
 """The data sets that the reader's environment already ships, harvested and cached.
 
 Nothing is downloaded: docstrings are read from a fixed list of installed packages, digits from
-scikit-learn. It builds and caches; what each set holds is decided in `docstring_sets`. All
-chapters use it through `cookbook.data.load`.
+scikit-learn, glyphs from the fonts of matplotlib. It builds and caches; what each set holds is
+decided in `docstring_sets` and `glyphs`. All chapters use it through `cookbook.data.load`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cookbook.data import docstring_sets, splits
+from cookbook.data import docstring_sets, glyphs, splits
 from cookbook.data.errors import DataError
 
 if TYPE_CHECKING:
@@ -78,6 +78,16 @@ def fingerprint() -> str:
     return json.loads((cache_folder() / "docstrings" / "fingerprint.json").read_text())["texts"]
 
 
+def ledger(name: str) -> list[dict]:
+    """What was left out of an embedded set when it was made: a dict for each step and reason.
+
+    As `Ledger.rows()` gives them; empty for a set that takes what it finds.
+    """
+    build(name)
+    path = cache_folder() / name / "ledger.json"
+    return json.loads(path.read_text()) if path.exists() else []
+
+
 def cache_folder() -> Path:
     """Where this set of package versions is cached (`COOKBOOK_CACHE_DIR` moves it)."""
     root = os.environ.get("COOKBOOK_CACHE_DIR") or (
@@ -106,9 +116,12 @@ def _make(name: str, folder: Path) -> None:
         if (folder / "dataset_dict.json").exists():
             return
         made = _BUILDERS[name]()
+        made, account = made if isinstance(made, tuple) else (made, None)
         temporary = folder.with_name(f"{name}.{os.getpid()}")
         shutil.rmtree(temporary, ignore_errors=True)
         made.save_to_disk(str(temporary))
+        if account is not None:
+            (temporary / "ledger.json").write_text(json.dumps(account.rows()))
         if name == "docstrings":
             digest = hashlib.sha256("\0".join(t for p in made.values() for t in p["text"]).encode())
             (temporary / "fingerprint.json").write_text(
@@ -218,6 +231,7 @@ def _digits() -> DatasetDict:
 _BUILDERS: dict[str, Callable[[], Any]] = {
     "docstrings": _docstrings,
     "digits": _digits,
+    "glyphs": glyphs.build,
     **{
         name: (lambda make=make: make(build("docstrings")))
         for name, make in docstring_sets.DERIVED.items()
