@@ -35,7 +35,8 @@ def noise_spans(
     Exactly `round(density * length)` tokens are, at least 1 and at most `length - 1`. The text
     starts with a token that stays and ends with a span; between two spans at least one token stays.
     Noise and rest are each cut into as many pieces, all ways of cutting being equally likely, and
-    laid out in turn, as in `random_spans_noise_mask` of the T5 code. Raises ValueError for fewer than 2 tokens.
+    laid out in turn, as in `random_spans_noise_mask` of the T5 code. Raises ValueError for fewer
+    than 2 tokens.
 
     >>> int(noise_spans(20, np.random.default_rng(0)).sum())
     3
