@@ -4,7 +4,7 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["baselines", "encoding", "results", "strategies"],
+    submodules=["baselines", "encoding", "results", "strategies", "trials"],
     submod_attrs={
         "results": ["Result", "intervals", "table"],
         "strategies": ["STRATEGIES", "fine_tune"],

@@ -4,8 +4,9 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["causal", "checkpoints", "contrastive", "gradient_cache", "loop", "objectives",
-                "order", "pretraining", "schedules", "trainer", "trainer_checkpoints"],
+    submodules=["causal", "checkpoints", "contrastive", "gradient_cache", "groups", "loop",
+                "objectives", "optimizers", "order", "pretraining", "range_test", "schedules",
+                "search", "trainer", "trainer_checkpoints", "updates"],
     submod_attrs={
         "causal": ["CausalCollator", "next_token_loss"],
         "contrastive": ["ContrastiveLoss", "PairCollator", "PairEncoder"],

@@ -7,9 +7,10 @@ arXiv:1506.01186. Chapter 08 uses it.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -80,8 +81,6 @@ def range_test(
     """
     if not 0 < low < high or steps < 3:
         raise ValueError(f"rates must climb in at least 3 steps, got {low} to {high} in {steps}")
-    kept = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
-    training, first = model.training, optimizer.param_groups[0]["lr"]
     losses: list[float] = []
     smooth: list[float] = []
 
@@ -92,8 +91,8 @@ def range_test(
         if not math.isfinite(loss) or smooth[-1] > stop * min(smooth):
             raise _BrokeError
 
-    rates = low * (high / low) ** (np.arange(steps) / (steps - 1))
-    try:
+    rates, first = np.geomspace(low, high, steps), optimizer.param_groups[0]["lr"]
+    with put_back(model, optimizer), contextlib.suppress(_BrokeError):
         climb = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: rates[min(step, steps - 1)] / first
         )
@@ -101,12 +100,27 @@ def range_test(
             model, batches, optimizer, climb, steps=steps, clip=clip, precision=precision,
             loss_fn=loss_fn, on_step=on_step,
         )  # fmt: skip
-    except _BrokeError:
-        pass
-    finally:
-        model.load_state_dict(kept[0])
-        optimizer.load_state_dict(kept[1])
-        optimizer.zero_grad()
-        model.train(training)
     finite = np.isfinite(smooth)
     return RangeTest(rates[: len(smooth)][finite], *(np.array(x)[finite] for x in (losses, smooth)))
+
+
+@contextlib.contextmanager
+def put_back(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """Afterwards, weights, buffers, training flag and the optimizer's state are as before.
+
+    >>> model = torch.nn.Linear(2, 2)
+    >>> before = model.weight.detach().clone()
+    >>> with put_back(model, torch.optim.SGD(model.parameters(), lr=0.1)):
+    ...     _ = torch.nn.init.zeros_(model.weight)
+    >>> torch.equal(model.weight, before)
+    True
+    """
+    weights, state = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
+    training = model.training
+    try:
+        yield
+    finally:
+        model.load_state_dict(weights)
+        optimizer.load_state_dict(state)
+        optimizer.zero_grad()
+        model.train(training)
