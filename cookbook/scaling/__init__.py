@@ -4,6 +4,11 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["live_memory"],
-    submod_attrs={"live_memory": ["LiveMemory"]},
+    submodules=["arithmetic", "calculator", "devices", "live_memory", "timing"],
+    submod_attrs={
+        "calculator": ["Memory", "inference_memory", "training_memory"],
+        "devices": ["Device", "Work", "plan"],
+        "live_memory": ["LiveMemory"],
+        "timing": ["StepTimes", "probe"],
+    },
 )

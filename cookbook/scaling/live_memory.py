@@ -21,10 +21,11 @@ class LiveMemory(TorchDispatchMode):
     """A context in which every tensor that is made counts until it dies.
 
     `held` are modules, optimizers, tensors or nests of them that are there before: they count from
-    the start, gradients and optimizer state included. `live` and `peak` are in bytes. Counting
-    costs some 20 microseconds an operation, so no time is measured inside. What autograd saves for
-    the backward pass is a tensor like any other. A storage is known by its Python object, which
-    torch keeps as long as the storage (torch.distributed's memory tracker does the same).
+    the start, gradients and optimizer state included. `live` and `peak` are in bytes. Tensors on
+    the meta device hold nothing and count nothing; fake tensors count as what they pretend to be.
+    Counting costs some 20 microseconds an operation, so no time is measured inside. What autograd
+    saves for the backward pass is a tensor like any other. A storage is known by its Python object,
+    which torch keeps as long as the storage (torch.distributed's memory tracker does the same).
 
     >>> with LiveMemory() as memory:
     ...     a = torch.zeros(1000)
@@ -64,7 +65,8 @@ class LiveMemory(TorchDispatchMode):
             storage = tensor.untyped_storage()
         except (NotImplementedError, RuntimeError):  # sparse tensors have no storage
             return
-        key, size = id(storage), 0 if storage.device.type == "meta" else storage.nbytes()
+        # A fake tensor's storage is on the meta device; the tensor says where it would be.
+        key, size = id(storage), 0 if tensor.device.type == "meta" else storage.nbytes()
         if key not in self._sizes:
             self._graves[key] = weakref.finalize(storage, self._bury, key)
         self.live += size - self._sizes.get(key, 0)  # a storage can grow

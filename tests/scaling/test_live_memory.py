@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from cookbook.scaling.live_memory import LiveMemory, peak_resident_bytes, tensor_bytes
 
@@ -86,3 +87,11 @@ def test_results_are_those_without_counting():
 
 def test_the_process_is_larger_than_its_tensors():
     assert peak_resident_bytes() > 10_000_000
+
+
+def test_what_shapes_alone_would_hold():
+    assert tensor_bytes(torch.empty(1000, device="meta")) == 0
+    with FakeTensorMode(), LiveMemory() as memory:
+        x = torch.empty(1000)
+        x = x + 1
+    assert memory.peak == 8000
