@@ -36,7 +36,8 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(items):
     """Unit tests first: a typo should not wait for fifteen minutes of notebooks."""
-    items.sort(key=lambda item: any(map(item.get_closest_marker, ("notebook", "kills", "soak"))))
+    long = ("ranks", "notebook", "kills", "soak")
+    items.sort(key=lambda item: any(map(item.get_closest_marker, long)))
 
 
 @pytest.fixture(scope="session")

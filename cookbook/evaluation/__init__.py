@@ -1,10 +1,11 @@
-"""Evaluation: metrics beside a trivial baseline, retrieval, intervals and paired tests."""
+"""Evaluation: metrics and curves, calibration, retrieval, intervals, errors, explanations."""
 
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["lexical", "metrics", "retrieval", "significance"],
+    submodules=["calibration", "curves", "errors", "generation", "interpretation", "label_errors",
+                "lexical", "metrics", "retrieval", "significance"],
     submod_attrs={
         "metrics": ["accuracy", "classification_metrics", "confusion_matrix", "f1", "matthews",
                     "metric", "perplexity", "precision", "recall", "trivial_baseline"],

@@ -220,6 +220,7 @@ DRIFT = """
 """
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize(("how", "expected"), [("inside", "X2"), ("wrapper", "None")])
 def test_replicas_drift_when_the_module_inside_ddp_is_called(how, expected, tmp_path):
     """The hooks that average gradients belong to the wrapper: without them ranks part silently."""

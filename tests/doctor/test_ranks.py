@@ -34,6 +34,7 @@ distributed.destroy_process_group()
 """
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize("way, faults", [("none", []), ("X1", ["X1"]), ("X2", ["X2"])])
 def test_two_processes(way, faults, tmp_path):
     started = [
