@@ -72,15 +72,15 @@ def info_nce(
     (2.0794, 2.0794)
     """
     _check(queries, keys, temperature)
-    scores = cosines(queries, keys)
-    if groups is not None:
-        scores = scores.masked_fill(repeated(groups), -torch.inf)
-    there = scores if negatives is None else torch.cat([scores, cosines(queries, negatives)], 1)
-    target = torch.arange(len(queries), device=scores.device)
-    loss = cross_entropy(there / temperature, target)
-    if symmetric:
-        loss = (loss + cross_entropy(scores.T / temperature, target)) / 2
-    return loss
+    logits = cosines(queries, keys) / temperature
+    if groups is not None:  # after the division: a learned temperature has no gradient at -inf
+        logits = logits.masked_fill(repeated(groups), -torch.inf)
+    target = torch.arange(len(queries), device=logits.device)
+    back = cross_entropy(logits.T, target) if symmetric else None
+    if negatives is not None:
+        logits = torch.cat([logits, cosines(queries, negatives) / temperature], 1)
+    there = cross_entropy(logits, target)
+    return there if back is None else (there + back) / 2
 
 
 def repeated(groups: Tensor) -> Tensor:

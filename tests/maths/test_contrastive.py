@@ -77,6 +77,28 @@ def test_a_known_duplicate_is_no_negative():
     close(alone, contrastive.info_nce(queries, keys))
 
 
+def test_a_learned_temperature_has_a_gradient_beside_known_duplicates():
+    queries, keys = sides(4)
+    temperature = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+    groups = torch.tensor([0, 0, 1, 1])
+    extra = sides(3, seed=1)[0].detach()
+    ours = contrastive.info_nce(
+        queries, keys, temperature=temperature, groups=groups, negatives=extra, symmetric=True
+    )
+    scores = F.normalize(queries, dim=1) @ F.normalize(torch.cat([keys, extra]), dim=1).T
+    out = torch.zeros(4, 7, dtype=torch.bool)
+    out[[0, 1, 2, 3], [1, 0, 3, 2]] = True
+    logits = (scores / temperature).masked_fill(out, -1e30)
+    own = torch.arange(4)
+    theirs = (F.cross_entropy(logits, own) + F.cross_entropy(logits[:, :4].T, own)) / 2
+    weights = [queries, keys, temperature]
+    grads = [torch.autograd.grad(loss, weights) for loss in (ours, theirs)]
+    close(ours, theirs)
+    for mine, other in zip(*grads, strict=True):
+        assert mine.isfinite().all()
+        close(mine, other)
+
+
 @given(st.integers(2, 9), st.floats(0.02, 5.0), st.integers(0, 1000))
 def test_the_gradient_by_hand_is_autograds(n, temperature, seed):
     queries, keys = sides(n, seed=seed)
