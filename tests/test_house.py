@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "plots": {"canvas"},
     "heatmaps": {"canvas"},
     "training_plots": {"canvas"},
+    "evaluation_plots": {"canvas"},
     "embedding_plots": {"canvas"},
     "doctor": set(),
     "data": GROUND | {"plots"},
