@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from cookbook.models.initialization import load_model, load_tokenizer
 from cookbook.training import loop, masked_accuracy, optimizers, order, schedules
 
 if TYPE_CHECKING:
-    from datasets import DatasetDict
+    from datasets import Dataset
 
 NO_CLIP = float("inf")
 
@@ -76,22 +76,15 @@ class Task:
     def __init__(
         self,
         model: str,
-        dataset: DatasetDict,
+        dataset: Mapping[str, Dataset],
         *,
         max_length: int = 48,
         precision: str = "fp32",
-        validation: int = 0,
     ) -> None:
-        """`validation` above 0 scores on so many rows of that split, drawn once."""
         self.name, self.precision = model, precision
         self.classes, self.tokenizer = classes_of(check_splits(dataset)), load_tokenizer(model)
         length = min(max_length, self.tokenizer.model_max_length)
-        parts = dict(dataset)
-        if 0 < validation < len(parts["validation"]):
-            parts["validation"] = parts["validation"].shuffle(seed=0).select(range(validation))
-        self.rows = {
-            name: encode_rows(part, self.tokenizer, length) for name, part in parts.items()
-        }
+        self.rows = {n: encode_rows(part, self.tokenizer, length) for n, part in dataset.items()}
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._new: dict[int, torch.nn.Module] = {}
 
@@ -155,6 +148,11 @@ class Task:
             return 0.0, float("inf")
         loss = torch.nn.functional.cross_entropy(torch.tensor(logits), torch.tensor(labels))
         return float((logits.argmax(-1) == labels).mean()), float(loss)
+
+    def right(self, model: torch.nn.Module, split: str = "test") -> np.ndarray:
+        """(rows,) bool: where the largest logit is at the label."""
+        logits = predict(model, self.rows[split], self.tokenizer, precision=self.precision)
+        return logits.argmax(-1) == np.array([row["labels"] for row in self.rows[split]])
 
     def majority(self, split: str = "validation") -> float:
         """Accuracy of always answering the most frequent class of the training rows."""

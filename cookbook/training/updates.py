@@ -32,8 +32,9 @@ class Update(NamedTuple):
 def measured(optimizer: torch.optim.Optimizer) -> Iterator[list[Update]]:
     """Within, each `optimizer.step()` appends an `Update`. It costs a copy of the weights a step.
 
-    The rate is that of the first group. Weight decay counts as movement. Parameters without a
-    gradient are left out: they would make the typical weight stand still.
+    The rate is that of the first group. Weight decay counts as movement. Weights whose gradient is
+    exactly 0 are left out (the rows of a word table that no text of the batch names): they would
+    make the typical weight stand still.
 
     >>> x = nn.Parameter(torch.tensor([3.0, 4.0]))
     >>> x.grad = torch.tensor([1.0, -1.0])
@@ -44,20 +45,20 @@ def measured(optimizer: torch.optim.Optimizer) -> Iterator[list[Update]]:
     (0.5, 0.1414)
     """
     updates: list[Update] = []
-    before: list[tuple[nn.Parameter, torch.Tensor]] = []
+    before: list[tuple[nn.Parameter, torch.Tensor, torch.Tensor]] = []
 
     def remember(optimizer: torch.optim.Optimizer, *_: object) -> None:
         before[:] = [
-            (x, x.detach().clone())
+            (x, touched := x.grad != 0, x.detach()[touched])
             for group in optimizer.param_groups
             for x in group["params"]
             if x.grad is not None
         ]
 
     def compare(optimizer: torch.optim.Optimizer, *_: object) -> None:
-        moved = sum(float((x.detach() - old).float().square().sum()) for x, old in before)
-        length = sum(float(old.float().square().sum()) for _, old in before)
-        count = sum(old.numel() for _, old in before)
+        moved = sum(float((x.detach()[m] - old).float().square().sum()) for x, m, old in before)
+        length = sum(float(old.float().square().sum()) for *_, old in before)
+        count = sum(old.numel() for *_, old in before)
         rate = float(optimizer.param_groups[0]["lr"])
         relative = (moved / length) ** 0.5 if length else 0.0
         updates.append(Update(rate, (moved / max(1, count)) ** 0.5, relative))

@@ -109,7 +109,7 @@ def test_warm_up_is_a_share_of_the_steps(name):
     assert (rates[9] == 1.0) is (name == "constant")
 
 
-def test_fewer_validation_rows_are_the_same_ones_each_time(checkpoint, labelled):
-    one, two = (Task(checkpoint, labelled, max_length=16, validation=9) for _ in range(2))
-    assert len(one.rows["validation"]) == 9 and one.rows == two.rows
-    assert len(one.rows["train"]) == len(labelled["train"])
+def test_right_answers_average_to_the_accuracy(task):
+    found = task.train(Setting(), steps=2, keep=True)
+    assert task.right(found.model, "validation").mean() == found.accuracy
+    assert task.right(found.model).shape == (len(task.rows["test"]),)

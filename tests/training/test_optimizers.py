@@ -1,6 +1,7 @@
 """Optimizers by name do what torch's do; formulas and pairs serve schedules and checkpoints."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from torch import nn
 
 from cookbook.maths import optimizers as by_hand
 from cookbook.training import schedules
-from cookbook.training.optimizers import OPTIMIZERS, ByHand, Together, build, muon
+from cookbook.training.optimizers import OPTIMIZERS, ByHand, Together, build, gap, muon
 
 with_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch has no Muon yet")
 NAMES = [pytest.param(n, marks=with_muon if n == "Muon" else ()) for n in OPTIMIZERS]
@@ -110,3 +111,14 @@ def test_two_as_one_share_groups_and_refuse_a_parameter_twice():
 def test_an_unknown_name_is_named():
     with pytest.raises(ValueError, match="optimizer 'Lion' is unknown; choose one of SGD"):
         build(network(), "Lion", 1e-3)
+
+
+def test_the_gap_of_equals_is_rounding_and_of_others_is_not():
+    net = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 2)).double()
+    by_us = partial(ByHand, formula=by_hand.adamw, lr=1e-2, weight_decay=0.1)
+    by_torch = partial(torch.optim.AdamW, lr=1e-2, weight_decay=0.1)
+    assert gap(net, by_us, by_torch) < 1e-10
+    assert gap(net, by_us, partial(torch.optim.Adam, lr=1e-2, weight_decay=0.1)) > 1e-4
+    before = [x.detach().clone() for x in net.parameters()]
+    gap(net, by_us, by_torch, steps=1)
+    assert all(torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True))
