@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -139,6 +140,21 @@ class Task:
                 )  # fmt: skip
         found, history = self.score(model, "validation"), list(enumerate(losses, 1))
         return Outcome(setting, seed, *found, history, norms, seen, model if keep else None)
+
+    def choose(
+        self, settings: Sequence[Setting], *, steps: int, seed: int = 0
+    ) -> tuple[Outcome, list[Outcome]]:
+        """Train each setting; the one with the best validation, with its model, and all without.
+
+        Best by accuracy, then by loss. Only two models are in memory at a time.
+        """
+        best, tried = None, []
+        for setting in settings:
+            found = self.train(setting, steps=steps, seed=seed, keep=True)
+            tried.append(dataclasses.replace(found, model=None))
+            if best is None or (found.accuracy, -found.loss) > (best.accuracy, -best.loss):
+                best = found
+        return best, tried
 
     def score(self, model: torch.nn.Module, split: str) -> tuple[float, float]:
         """Accuracy and mean cross-entropy (nats) on a split; (0, inf) for logits that broke."""

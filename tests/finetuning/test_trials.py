@@ -113,3 +113,11 @@ def test_right_answers_average_to_the_accuracy(task):
     found = task.train(Setting(), steps=2, keep=True)
     assert task.right(found.model, "validation").mean() == found.accuracy
     assert task.right(found.model).shape == (len(task.rows["test"]),)
+
+
+def test_validation_chooses_and_only_the_best_keeps_its_model(task):
+    rates = (1e-5, 5e-3, 1e-5)
+    best, tried = task.choose([Setting(rate=rate) for rate in rates], steps=15)
+    assert best.setting.rate == 5e-3 and best.accuracy == max(o.accuracy for o in tried)
+    assert [o.setting.rate for o in tried] == list(rates)
+    assert best.model is not None and not any(o.model for o in tried)
