@@ -48,6 +48,8 @@ class CausalCollator:
     ([[4, 5], [6, -100]], [[1, 1], [1, 0]])
     """
 
+    ahead = 1  # the logits at t answer for the label at t + 1
+
     def __init__(self, pad_id: int) -> None:
         self.pad_id = pad_id
 
