@@ -36,6 +36,16 @@ SIZE = 24  # pixels to the em; a glyph that is too large for the picture is draw
 # as a breve does from a caron; from 0.2 on, hexagrams with other lines would be taken for one.
 ALIKE = 0.1
 
+# Kinds of character that names tell and shapes show, as regular expressions; the first one counts.
+KINDS = {
+    "latin": "^LATIN", "greek": "^GREEK", "cyrillic": "^CYRILLIC", "arabic": "^ARABIC",
+    "hebrew": "^HEBREW", "armenian": "^ARMENIAN", "georgian": "^GEORGIAN",
+    "canadian syllabics": "^CANADIAN", "tifinagh": "^TIFINAGH", "nko": "^NKO",
+    "mathematical": "^MATHEMATICAL", "modifier": "^MODIFIER", "combining": "^COMBINING",
+    "braille pattern": "^BRAILLE", "box drawings": "^BOX", "domino tile": "^DOMINO",
+    "playing card": "^PLAYING", "arrow": r"\bARROW\b",
+}  # fmt: skip
+
 
 def build() -> tuple[DatasetDict, Ledger]:
     """The set and its ledger: columns image, caption, face, codepoint, group.
