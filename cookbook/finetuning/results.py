@@ -5,6 +5,7 @@ It holds and scores; nothing is trained here. Chapters 00 and 07 tabulate and pl
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,9 @@ class Result:
     """One run: what was done, how well it did, and what it cost.
 
     `predictions` and `labels` are class numbers, (test rows,) int64. `learning_rate` is 0 where
-    there is none. `seconds` counts training and the choice of the rate, not the test.
+    there is none. `seconds` counts training and the choice of the rate, not the test. A comparison
+    adds `size`, bytes to keep on disk; `peak`, bytes of live tensors in a training step; and
+    `remembers`, what the encoder still gets right of masked pretraining text.
     """
 
     name: str
@@ -35,6 +38,10 @@ class Result:
     trainable: int = 0
     history: list[tuple[int, float]] = field(default_factory=list)
     model: Any = None
+    rates_tried: int = 1
+    size: int = 0
+    peak: int = 0
+    remembers: float = math.nan
 
     @property
     def right(self) -> np.ndarray:

@@ -13,8 +13,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
                       "scaled_dot_product_attention", "softmax"],
         "blocks": ["DecoderBlock", "EncoderBlock", "LayerNorm", "gelu", "gelu_tanh", "layer_norm"],
         "contrastive": ["alignment", "info_nce", "uniformity"],
-        "losses": ["binary_cross_entropy", "cross_entropy", "log_softmax", "log_sum_exp",
-                   "mean_squared_error"],
+        "losses": ["binary_cross_entropy", "cross_entropy", "distillation", "log_softmax",
+                   "log_sum_exp", "mean_squared_error"],
         "positions": ["LearnedPositions", "rotate", "sinusoidal"],
     },
 )  # fmt: skip

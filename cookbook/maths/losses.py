@@ -3,8 +3,9 @@
 Does: cross-entropy (label smoothing, ignored positions), binary and multi-label
 cross-entropy, mean squared error. Values and gradients equal `torch.nn.functional`, so that a
 chapter can show the formula and then go on with the library's faster version.
-Does not: class weights, soft targets, distillation; contrastive losses are in `contrastive`.
-Used by chapters 02 (derivation) and 03 (what an average over masked positions means).
+Also the loss of distillation, against the softened answers of a teacher. Does not: class weights;
+contrastive losses are in `contrastive`. Used by chapters 02 (derivation), 03 (what an average over
+masked positions means) and 07 (distillation).
 """
 
 from __future__ import annotations
@@ -118,6 +119,25 @@ def mean_squared_error(
     """
     _same_shape(prediction, target)
     return _reduce_masked((prediction - target) ** 2, mask, reduction)
+
+
+def distillation(student: Tensor, teacher: Tensor, temperature: float = 2.0) -> Tensor:
+    """`T^2 KL(p_teacher || p_student)` of distributions softened by T, averaged over rows.
+
+    Both are logits (..., C); the teacher gets no gradient. A temperature above 1 shows which wrong
+    answers the teacher finds less wrong. It also shrinks the gradient by T^2, which the factor
+    undoes, so that the weight of this loss beside another means the same at every T. Equal to
+    `T**2 * kl_div(..., reduction="batchmean")`. Source: Hinton, Vinyals and Dean 2015,
+    arXiv:1503.02531, section 2. Raises ValueError for a temperature that is not above 0.
+
+    >>> float(distillation(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0]])))
+    0.0
+    """
+    _same_shape(student, teacher)
+    if temperature <= 0:
+        raise ValueError(f"temperature is {temperature}: it must be above 0; 1 softens nothing")
+    ours, theirs = (log_softmax(x / temperature) for x in (student, teacher.detach()))
+    return temperature**2 * (theirs.exp() * (theirs - ours)).sum(-1).mean()
 
 
 def _kept_positions(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:

@@ -34,3 +34,25 @@ def labelled():
         return Dataset.from_dict(rows, features=features)
 
     return DatasetDict(train=part(0, 48), validation=part(48, 69), test=part(69, 90))
+
+
+@pytest.fixture
+def job(checkpoint, labelled, tmp_path):
+    """What a strategy gets: encoded rows of the small set, four steps at a rate of 5e-3."""
+    from cookbook.finetuning.strategies import prepare
+
+    settings = {"seed": 0, "epochs": 1, "max_steps": 4, "batch_size": 8, "precision": "fp32"}
+    how = {"random_weights": False, "output_dir": str(tmp_path)}
+    import dataclasses
+
+    job = prepare(checkpoint, labelled, max_length=64, **settings, **how)
+    return dataclasses.replace(job, learning_rate=5e-3)
+
+
+@pytest.fixture
+def new(checkpoint):
+    """Makes the tiny checkpoint's classifier for three classes, without dropout."""
+    from cookbook.models.initialization import load_model
+
+    off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    return lambda **more: load_model(checkpoint, "classification", num_labels=3, **off, **more)

@@ -185,8 +185,8 @@ def test_every_strategy_has_rates_to_try():
 
 
 def test_unknown_strategy(run):
-    with pytest.raises(ValueError, match="unknown strategy 'lora': choose one of full, linear-pr"):
-        run("lora")
+    with pytest.raises(ValueError, match="unknown strategy 'magic': choose one of full, partial"):
+        run("magic")
 
 
 def without(labelled, split):

@@ -206,3 +206,29 @@ def test_log_sum_exp_and_log_softmax_equal_torch(dtype):
     assert_same(lambda x: losses.log_softmax(x, 0), lambda x: torch.log_softmax(x, 0), scores)
     huge = scores + 1e4  # values only: torch's own gradient exp(x - lse) loses digits up here
     torch.testing.assert_close(losses.log_sum_exp(huge), huge.logsumexp(-1), **TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_distillation_equals_torchs_kl_divergence(dtype):
+    student, teacher = torch.randn(2, 6, 4, generator=torch.Generator().manual_seed(0), dtype=dtype)
+
+    def theirs(logits):
+        soft = F.log_softmax(logits / 3, -1)
+        return 9 * F.kl_div(soft, F.softmax(teacher / 3, -1), reduction="batchmean")
+
+    assert_same(lambda logits: losses.distillation(logits, teacher, 3.0), theirs, student)
+
+
+def test_distillation_is_zero_for_the_same_answers_and_teaches_the_student_only():
+    teacher = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+    student = teacher.detach().clone().requires_grad_()
+    loss = losses.distillation(student, teacher)
+    loss.backward()
+    assert abs(loss.item()) < 1e-12 and teacher.grad is None
+    losses.distillation(student + torch.eye(3, 4), teacher).backward()
+    assert student.grad.abs().sum() > 0 and teacher.grad is None
+
+
+def test_a_temperature_of_0_is_refused():
+    with pytest.raises(ValueError, match="temperature is 0: it must be above 0"):
+        losses.distillation(torch.zeros(1, 2), torch.zeros(1, 2), 0)
