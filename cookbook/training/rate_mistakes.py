@@ -15,26 +15,31 @@ import torch
 
 @contextlib.contextmanager
 def once_for_each_process(
-    optimizer: torch.optim.Optimizer, scheduler: Any, processes: int = 4
-) -> Iterator[None]:
+    optimizer: torch.optim.Optimizer, scheduler: Any, inside: Any, processes: int = 4
+) -> Iterator[Any]:
     """WRONG: what a prepared scheduler does by default, for one that counts updates already.
 
     `accelerate` steps a scheduler once for each process, because it takes its length for the
     samples of one. Given a length in updates, the schedule ends after 1/`processes` of the run.
+    `inside` is a context that looks on.
     """
 
     def again(*_: object) -> None:
         for _ in range(processes - 1):  # the loop itself makes the last of them
             scheduler.step()
 
-    hook = optimizer.register_step_post_hook(again)
-    try:
-        yield
-    finally:
-        hook.remove()
+    with inside as looking:
+        hook = optimizer.register_step_post_hook(again)
+        try:
+            yield looking
+        finally:
+            hook.remove()
 
 
 @contextlib.contextmanager
-def once_for_each_update(optimizer: torch.optim.Optimizer, scheduler: Any) -> Iterator[None]:
+def once_for_each_update(
+    optimizer: torch.optim.Optimizer, scheduler: Any, inside: Any
+) -> Iterator[Any]:
     """Right: the loop steps the schedule after each update, and nobody else does."""
-    yield
+    with inside as looking:
+        yield looking
