@@ -1,4 +1,4 @@
-"""The command line: `cookbook list`, `run NAME`, `data SOURCE`, `doctor RUN`.
+"""The command line: `cookbook list`, `run NAME`, `data SOURCE`, `doctor RUN`, `search QUERY`.
 
 It parses, prints and turns errors into one line; the work is done by the package. Every chapter
 can be run through it, from any working directory and from an installed wheel.
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("cookbook", description="Chapters on pretrained models.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_list, _add_run, _add_data, _add_doctor):
+    for add in (_add_list, _add_run, _add_data, _add_doctor, _add_search):
         add(commands)
     return parser
 
@@ -164,6 +164,27 @@ def _data_report(asked: argparse.Namespace) -> Any:
 
 def _print_report(report: Any, as_json: bool) -> None:
     print(json.dumps(report.to_dict(), indent=1) if as_json else report)
+
+
+def _add_search(commands: Any) -> None:
+    command = commands.add_parser("search", help="find an installed function by what it does")
+    command.add_argument("query", nargs="+", metavar="QUERY", help="how do I reverse an array")
+    command.add_argument("--top", type=int, default=10, metavar="N", help="how many; default: 10")
+    command.add_argument("--library", default="", help="search this one only, such as numpy")
+    command.set_defaults(command=_search)
+
+
+def _search(asked: argparse.Namespace) -> None:
+    from cookbook.training import search
+
+    query = " ".join(asked.query)
+    try:
+        search.question(query)  # before an index is made for nothing
+        hits = search.ready().find(query, top=max(1, asked.top), library=asked.library)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    for hit in hits:
+        print(f"{hit.score:.2f}  {_short(hit.function, 100)}\n      {_short(hit.summary, 100)}")
 
 
 def _balance(rows: Any) -> str:

@@ -1,4 +1,4 @@
-"""Is the right document near the top: ranks, recall at k, mean reciprocal rank, fused rankings.
+"""Is the right document near the top: ranks, recall at k, mean reciprocal rank, blended scores.
 
 Does: turn scores of queries against documents into ranks and summaries, with one right document a
 query. Does not: make the scores (`lexical` does by words, `training.contrastive` by meaning), nor
@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import numpy as np
 
 BLOCK = 512  # queries scored at a time: a block against 100,000 documents takes 200 MB
-CONSTANT = 60  # of reciprocal rank fusion, as in its paper
 
 
 def ranks(scores: np.ndarray, targets: Sequence[int] | None = None) -> np.ndarray:
@@ -72,20 +71,18 @@ def summary(found: np.ndarray) -> dict[str, float]:
     return figures | {"MRR": mean_reciprocal_rank(found)}
 
 
-def fuse(*scores: np.ndarray, constant: int = CONSTANT) -> np.ndarray:
-    """One score from several, (…, m) each: the sum of 1 / (constant + rank).
+def blend(*scores: np.ndarray) -> np.ndarray:
+    """One score from several, (…, m) each: their mean, once each is scaled to 0 … 1 along the row.
 
-    Ranks make scores of different scales comparable, so that BM25 and cosines can vote. Where
-    scores are equal, the earlier document ranks first. Reciprocal rank fusion: Cormack, Clarke
-    and Buettcher 2009.
+    The scale makes BM25 and cosines comparable. A row that says the same of everything counts 0.
+    Convex combination of min-max scores: Bruch, Gai and Ingber 2022, arXiv:2210.11934.
 
-    >>> fuse(np.array([3.0, 1.0, 2.0]), np.array([0.1, 0.3, 0.2])).argmax()
-    np.int64(0)
+    >>> blend(np.array([3.0, 1.0, 2.0]), np.array([0.1, 0.3, 0.2])).tolist()
+    [0.5, 0.5, 0.5]
     """
-    fused = np.zeros(np.shape(scores[0]))
-    for one in scores:
-        order = np.argsort(-np.asarray(one), axis=-1, kind="stable")
-        place = np.empty_like(order)
-        np.put_along_axis(place, order, np.arange(1, order.shape[-1] + 1), -1)
-        fused += 1 / (constant + place)
-    return fused
+    scaled = []
+    for one in map(np.asarray, scores):
+        low = one.min(-1, keepdims=True)
+        spread = one.max(-1, keepdims=True) - low
+        scaled.append((one - low) / np.where(spread > 0, spread, 1))
+    return np.mean(scaled, axis=0)

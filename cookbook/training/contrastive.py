@@ -156,7 +156,7 @@ def train(
         rise = (spent + 0.5 / steps) / warmup if warmup else 1.0
         optimizer.param_groups[0]["lr"] = learning_rate * min(rise, (1 - spent) / (1 - warmup), 1)
         batch = to_device(batches[step], device)
-        losses.append(float(_backward(model, batch, loss_fn, chunk, precision)))
+        losses.append(float(backward(model, batch, loss_fn, chunk, precision)))
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
         optimizer.zero_grad()
@@ -164,9 +164,14 @@ def train(
     return losses
 
 
-def _backward(
-    model: nn.Module, batch: dict[str, Tensor], loss_fn: Callable, chunk: int, precision: str
+def backward(
+    model: nn.Module,
+    batch: dict[str, Tensor],
+    loss_fn: Callable,
+    chunk: int = 0,
+    precision: str = "fp32",
 ) -> Tensor:
+    """Add the gradient of a batch, whole or `chunk` rows at a time; returns the loss."""
     if chunk:
         return gradient_cache.backward(model, batch, loss_fn, chunk=chunk, precision=precision)
     with autocast(next(model.parameters()).device, precision):

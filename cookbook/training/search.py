@@ -1,191 +1,219 @@
-"""Random search under a budget, kept on disk, and what of the settings mattered.
+"""`cookbook search`: find a function of the reader's own environment by what it does.
 
-Does: draw settings, run them until trials or time are used up, go on where an interrupted search
-stopped, and say how much of the score each setting explains. Does not: know what is trained, nor
-stop bad trials early or model the score to draw better ones; `optuna` and `ray.tune` do.
-Random beats a grid because it tries as many values of each setting as there are trials, and few
-settings matter (Bergstra and Bengio 2012). Chapter 08 uses it.
+Does: train an encoder on the docstrings that are installed (first line against body), index every
+public function and class, keep both in the user's cache folder under the versions of the packages,
+and rank by words and meaning together. Does not: read code, look outside the packages of
+`data.embedded`, go online. Chapter 05 and the command line use it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import math
+import os
+import re
+import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-Settings = dict[str, Any]
+from cookbook.evaluation import lexical, retrieval
+from cookbook.training import contrastive
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict
+
+RECIPE = 1  # raise it when training or index change: it keys the cache
+SECONDS = 150.0  # of training, at the first call
+PAIRS, BATCH, LENGTHS = 24_000, 64, (24, 64)  # pairs to draw from, pairs a step, tokens
+INDEXED = 48  # tokens of a function that its vector is made of
+# How a question begins says nothing about what is asked for.
+_ASKING = re.compile(
+    r"^\W*(?:(?:how|what|which|where|is|can|could|do|does|to|i|you|we|want|need|a|the|way|there|"
+    r"function|method|class|would|should|please|find|that|for)\b\W*)+",
+    re.IGNORECASE,
+)
 
 
-class LogUniform(NamedTuple):
-    """A number between `low` and `high`, every factor of ten as likely as every other.
+class Hit(NamedTuple):
+    """What was found: a score from 0 to 1, `library.function(signature)`, the first line."""
 
-    >>> LogUniform(1e-4, 1e-2).at(0.5)
-    0.001
-    """
-
-    low: float
-    high: float
-
-    def at(self, share: float) -> float:
-        """The value below which `share` of the draws lie, to three significant digits."""
-        return float(f"{self.low * (self.high / self.low) ** share:.3g}")
-
-    def place(self, value: float) -> float:
-        """The inverse of `at`: where in 0 … 1 a value lies."""
-        return math.log(value / self.low) / math.log(self.high / self.low)
-
-
-class Choice(NamedTuple):
-    """One of `options`, each as likely.
-
-    >>> Choice((8, 16, 32)).at(0.5)
-    16
-    """
-
-    options: tuple
-
-    def at(self, share: float) -> Any:
-        """The option in whose stretch of 0 … 1 `share` lies."""
-        return self.options[min(int(share * len(self.options)), len(self.options) - 1)]
-
-    def place(self, value: Any) -> float:
-        """The middle of an option's stretch."""
-        return (self.options.index(value) + 0.5) / len(self.options)
-
-
-Space = Mapping[str, LogUniform | Choice]
-
-
-class Trial(NamedTuple):
-    """One setting and what came of it; higher scores are better, nan is a run that broke."""
-
-    settings: Settings
     score: float
-    seconds: float
+    function: str
+    summary: str
 
 
-def draw(space: Space, number: int, seed: int = 0) -> Settings:
-    """Trial `number` of a search: a function of it and of the seed, not of the trials before.
+@dataclass
+class Index:
+    """Functions, their vectors (functions, d), and the encoder that makes a query comparable."""
 
-    >>> draw({"rate": LogUniform(1e-5, 1e-2)}, 3) == draw({"rate": LogUniform(1e-5, 1e-2)}, 3)
-    True
+    rows: Sequence[dict[str, str]]
+    vectors: np.ndarray
+    model: contrastive.PairEncoder
+    tokenizer: Any
+
+    @cached_property
+    def words(self) -> Any:
+        """The same functions, for BM25."""
+        return lexical.bm25_index([row["document"] for row in self.rows])
+
+    def libraries(self) -> list[str]:
+        """The libraries that have a function here, by name."""
+        return sorted({row["library"] for row in self.rows})
+
+    def find(self, query: str, *, top: int = 10, library: str = "") -> list[Hit]:
+        """The `top` best functions for `query`, best first; of one `library` if it is named.
+
+        The score is the mean of BM25 and cosine, each scaled to 0 … 1 over what is searched.
+        Raises ValueError for a query without a letter or digit, and for a library that has nothing
+        here.
+        """
+        asked = question(query)
+        places = np.array([i for i, r in enumerate(self.rows) if library in ("", r["library"])])
+        if not len(places):
+            raise ValueError(f"no library {library!r}: there are {', '.join(self.libraries())}")
+        vector = contrastive.encode(self.model, [asked], self.tokenizer, length=LENGTHS[0])[0]
+        by_meaning = self.vectors[places].astype(np.float32) @ vector
+        by_words = lexical.bm25_scores(self.words, asked)[places]
+        scores = retrieval.blend(by_words, by_meaning)
+        best = np.argsort(-scores, kind="stable")[:top]
+        found = [(float(scores[i]), self.rows[places[i]]) for i in best]
+        return [Hit(score, row["function"], row["summary"]) for score, row in found]
+
+
+def question(query: str) -> str:
+    """What is asked for, without the way of asking.
+
+    >>> question("How do I reverse an array?")
+    'reverse an array?'
+    >>> question("how to")
+    'how to'
     """
-    shares = np.random.default_rng([seed, number]).random(len(space))
-    return {name: kind.at(share) for (name, kind), share in zip(space.items(), shares, strict=True)}
+    if not re.search(r"\w", query):
+        raise ValueError("the query is empty: say what the function does, as in 'reverse an array'")
+    return _ASKING.sub("", query) or query
 
 
-def random_search(
-    score: Callable[[Settings], float],
-    space: Space,
+def functions(corpus: DatasetDict) -> list[dict[str, str]]:
+    """Public functions and classes of `docstrings`: library, function, summary and document.
+
+    One of several that share their whole text (inherited methods) stands for all.
+    """
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for part in corpus.values():
+        for row in part.to_list():
+            private = any(name.startswith("_") for name in row["name"].split("."))
+            if row["signature"] and not private:
+                first, _, rest = row["text"].strip().partition("\n")
+                # Of the standard library the module is part of what one types.
+                place = row["module"] if row["library"] == "python" else row["library"]
+                found.setdefault((row["library"], row["text"]), {
+                    "library": row["library"], "summary": first.strip(),
+                    "function": f"{place}.{row['name']}{row['signature']}",
+                    "document": f"{row['name']} {first}\n{rest[:300]}",
+                })  # fmt: skip
+    return list(found.values())
+
+
+def training_pairs(pairs: Dataset) -> Dataset:
+    """`docstring-pairs` as questions and answers: the first line against name and body.
+
+    The first line alone looks like a question; a query has no signature.
+    """
+    from datasets import Dataset
+
+    names = [f"{name} {body}" for name, body in zip(pairs["name"], pairs["text_pair"], strict=True)]
+    return Dataset.from_dict({"text": list(pairs["summary"]), "text_pair": names})
+
+
+def ready(*, seconds: float = SECONDS) -> Index:
+    """The index of this environment, from the cache or made now, which trains for `seconds`."""
+    from filelock import FileLock
+
+    from cookbook.data import embedded
+
+    folder = cache_folder()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if not (folder / "rows.json").is_file():
+        corpus, pairs = embedded.build("docstrings"), embedded.build("docstring-pairs")["train"]
+        with FileLock(f"{folder}.lock"):
+            if not (folder / "rows.json").is_file():
+                pairs = training_pairs(pairs.shuffle(seed=0).select(range(min(PAIRS, len(pairs)))))
+                make(folder, pairs, functions(corpus), seconds=seconds)
+    return load(folder)
+
+
+def cache_folder() -> Path:
+    """Where the index of these package versions and this `docbert` is kept."""
+    from cookbook import shipped
+    from cookbook.data import embedded
+
+    weights = (shipped.folder("docbert") / "model.safetensors").read_bytes()
+    key = hashlib.sha256(weights).hexdigest()[:8]
+    return embedded.cache_folder() / f"search-{RECIPE}-{key}"
+
+
+def make(
+    folder: Path,
+    pairs: Dataset,
+    rows: Sequence[dict[str, str]],
     *,
-    trials: int,
-    seconds: float = math.inf,
+    model: str = "docbert",
+    seconds: float = SECONDS,
+    steps: int = 1500,
     seed: int = 0,
-    file: str | Path = "",
-    fingerprint: str = "",
-) -> list[Trial]:
-    """Score up to `trials` draws from `space`; no trial begins after `seconds` of this call.
-
-    Each finished trial is a line of `file`, written before the next one begins. A search that is
-    called again takes from there the trials of the same `fingerprint` (name data, model, versions:
-    whatever changes a score) and settings, and runs the others.
-
-    >>> found = random_search(lambda s: -abs(math.log10(s["rate"]) + 3),
-    ...                       {"rate": LogUniform(1e-6, 1.0)}, trials=20)
-    >>> 1e-4 < max(found, key=lambda trial: trial.score).settings["rate"] < 1e-2
-    True
-    """
+) -> None:
+    """Train on `pairs`, index `rows` and write the whole into `folder`, or nothing at all."""
+    import torch
     from tqdm.auto import tqdm
 
-    known, done, began = _read(file, fingerprint), [], time.perf_counter()
-    bar = tqdm(range(trials), "searching", leave=False)
-    for number in bar:
-        settings = draw(space, number, seed)
-        trial = known.get(_key(settings))
-        if trial is None:
-            if time.perf_counter() - began > seconds:
-                break
-            started = time.perf_counter()
-            found = float(score(settings))
-            trial = Trial(settings, found, time.perf_counter() - started)
-            _append(file, fingerprint, trial)
-        done.append(trial)
-        bar.set_postfix(best=f"{max(_finite(done), default=math.nan):.3f}")
-    bar.close()
-    return done
+    from cookbook.models.initialization import load_model, load_tokenizer
+    from cookbook.session import fastest_precision
+    from cookbook.training.order import Batches
+
+    tokenizer, device = load_tokenizer(model), "cuda" if torch.cuda.is_available() else "cpu"
+    encoder = contrastive.PairEncoder(load_model(model, "encoder", seed=seed)).to(device)
+    precision = fastest_precision(device)
+    batches = Batches(
+        contrastive.pair_rows(pairs, tokenizer, LENGTHS), min(BATCH, len(pairs)), seed=seed,
+        collate=contrastive.PairCollator(tokenizer, groups=True),
+    )  # fmt: skip
+    torch.manual_seed(seed)
+    loss = contrastive.ContrastiveLoss(symmetric=True)
+    began = time.monotonic()
+    with tqdm(total=round(seconds), desc="learning what docstrings mean", unit="s") as bar:
+        contrastive.train(
+            encoder, batches, loss, steps=steps, seconds=seconds, precision=precision,
+            on_step=lambda step, loss: bar.update(round(time.monotonic() - began) - bar.n),
+        )  # fmt: skip
+    with tqdm(total=len(rows), desc="reading every function", unit="function") as bar:
+        vectors = contrastive.encode(
+            encoder, [row["document"] for row in rows], tokenizer, length=INDEXED,
+            precision=precision, on_rows=bar.update,
+        )  # fmt: skip
+    _write(folder, encoder, tokenizer, vectors, rows)
 
 
-def best(trials: Sequence[Trial]) -> Trial:
-    """The trial with the highest score. Raises ValueError where no score is a number."""
-    usable = [trial for trial in trials if math.isfinite(trial.score)]
-    if not usable:
-        raise ValueError("no trial has a score: every run broke, or the budget was too small")
-    return max(usable, key=lambda trial: trial.score)
+def _write(folder: Path, encoder: Any, tokenizer: Any, vectors: np.ndarray, rows: Any) -> None:
+    temporary = folder.with_name(f"{folder.name}.{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    encoder.encoder.save_pretrained(temporary)
+    tokenizer.save_pretrained(temporary)
+    np.save(temporary / "vectors.npy", vectors.astype(np.float16))
+    (temporary / "rows.json").write_text(json.dumps(list(rows)), encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    temporary.rename(folder)
 
 
-def importance(
-    trials: Sequence[Trial], space: Space, *, trees: int = 200, seed: int = 0
-) -> dict[str, float]:
-    """Share of the score's variance that each setting explains by itself, largest first.
+def load(folder: Path) -> Index:
+    """The index that `make` wrote into `folder`."""
+    from cookbook.models.initialization import load_model, load_tokenizer
 
-    A random forest learns the score; a setting's share is the variance of the forest's mean over
-    all other settings (the main effects of functional ANOVA, Hutter et al. 2014). What settings do
-    only together is not in it, so the shares sum to less than 1. Broken runs count as the worst
-    score. From few trials it is a rough guide. Raises ValueError for fewer than 4.
-    """
-    from sklearn.ensemble import RandomForestRegressor
-
-    if len(trials) < 4:
-        raise ValueError(f"{len(trials)} trials say nothing about importance: run at least 4")
-    x = np.array([[kind.place(t.settings[n]) for n, kind in space.items()] for t in trials])
-    worst = min(_finite(trials), default=0.0)
-    y = np.array([t.score if math.isfinite(t.score) else worst for t in trials])
-    forest = RandomForestRegressor(trees, min_samples_leaf=2, random_state=seed).fit(x, y)
-    everywhere = np.random.default_rng(seed).random((128, len(space)))
-    total, shares = forest.predict(everywhere).var(), {}
-    for column, name in enumerate(space):
-        grid = np.repeat(everywhere[None], 16, 0)
-        grid[:, :, column] = ((np.arange(16) + 0.5) / 16)[:, None]
-        main = forest.predict(grid.reshape(-1, len(space))).reshape(16, -1).mean(1)
-        shares[name] = float(main.var() / total) if total > 0 else 0.0
-    return dict(sorted(shares.items(), key=lambda item: -item[1]))
-
-
-def _finite(trials: Sequence[Trial]) -> list[float]:
-    return [trial.score for trial in trials if math.isfinite(trial.score)]
-
-
-def _key(settings: Settings) -> str:
-    return json.dumps(settings, sort_keys=True)
-
-
-def _read(file: str | Path, fingerprint: str) -> dict[str, Trial]:
-    """The finished trials of a file; a last line that was cut off in the writing is passed over."""
-    known = {}
-    if file and Path(file).is_file():
-        for line in Path(file).read_text(encoding="utf-8").splitlines():
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            if row["fingerprint"] == fingerprint:
-                score = math.nan if row["score"] is None else row["score"]
-                known[_key(row["settings"])] = Trial(row["settings"], score, row["seconds"])
-    return known
-
-
-def _append(file: str | Path, fingerprint: str, trial: Trial) -> None:
-    if not file:
-        return
-    Path(file).parent.mkdir(parents=True, exist_ok=True)
-    score = trial.score if math.isfinite(trial.score) else None
-    row = {**trial._asdict(), "score": score, "fingerprint": fingerprint}
-    text = Path(file).read_text(encoding="utf-8") if Path(file).is_file() else ""
-    gap = "\n" if text and not text.endswith("\n") else ""  # after a line that was cut off
-    with Path(file).open("a", encoding="utf-8") as lines:
-        lines.write(gap + json.dumps(row) + "\n")
+    rows = json.loads((folder / "rows.json").read_text(encoding="utf-8"))
+    encoder = contrastive.PairEncoder(load_model(str(folder), "encoder"))
+    return Index(rows, np.load(folder / "vectors.npy"), encoder, load_tokenizer(str(folder)))

@@ -54,13 +54,19 @@ def test_a_summary_by_hand():
     }
 
 
-def test_fusion_by_hand_and_over_rows():
+def test_a_blend_by_hand_and_over_rows():
     first, second = np.array([9.0, 5.0, 1.0]), np.array([0.2, 0.3, 0.1])
-    expected = [1 / 61 + 1 / 62, 1 / 62 + 1 / 61, 1 / 63 + 1 / 63]
-    assert retrieval.fuse(first, second) == pytest.approx(expected)
-    both = retrieval.fuse(np.stack([first, second]), np.stack([second, first]))
+    expected = [(1 + 0.5) / 2, (0.5 + 1) / 2, 0]
+    assert retrieval.blend(first, second) == pytest.approx(expected)
+    both = retrieval.blend(np.stack([first, second]), np.stack([second, first]))
     assert both[0] == pytest.approx(expected) and both[1] == pytest.approx(expected)
-    assert np.array_equal(np.argsort(-retrieval.fuse(first)), np.argsort(-first))
+    drawn = scores()
+    assert np.array_equal(retrieval.ranks(retrieval.blend(drawn)), retrieval.ranks(drawn))
+
+
+def test_who_knows_nothing_has_no_vote():
+    first = np.array([9.0, 5.0, 1.0])
+    assert retrieval.blend(first, np.zeros(3)).argsort().tolist() == first.argsort().tolist()
 
 
 def test_targets_that_do_not_fit_are_refused():

@@ -1,103 +1,117 @@
-"""Draws are repeatable, a search goes on where it stopped, and what matters is found."""
+"""Search finds by words and by meaning, is made once, and says in one line what it cannot do."""
 
-import json
-import math
-
+import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from datasets import Dataset, DatasetDict
 
+from cookbook import cli
 from cookbook.training import search
-from cookbook.training.search import Choice, LogUniform, Trial, best, importance, random_search
 
-SPACE = {"rate": LogUniform(1e-5, 1e-1), "size": Choice((8, 16, 32)), "noise": LogUniform(1, 10)}
-
-
-def score(settings):
-    return -((math.log10(settings["rate"]) + 3) ** 2)
+VERBS = {"Reverse": "flip", "Sort": "sort", "Transpose": "swap", "Normalize": "scale"}
 
 
-@given(st.floats(0, 1))
-def test_place_undoes_at(share):
-    assert LogUniform(1e-5, 1e-1).place(LogUniform(1e-5, 1e-1).at(share)) == pytest.approx(
-        share, abs=1e-3
-    )
-    choice = Choice(("a", "b", "c"))
-    assert choice.at(choice.place(choice.at(share))) == choice.at(share)
+def corpus():
+    rows = [
+        {
+            "text": f"{verb} the order of a tensor.\n\nReturns a copy, which is the {name} of it.",
+            "library": "numpy" if number % 2 else "python", "module": "arrays",
+            "name": name, "signature": "(m, axis=None)",
+        }
+        for number, (verb, name) in enumerate(VERBS.items())
+    ]  # fmt: skip
+    hidden = rows[0] | {"name": "Matrix._flip"}
+    without = rows[0] | {"signature": ""}
+    inherited = rows[0] | {"name": "Child.flip"}
+    return DatasetDict(train=Dataset.from_list([*rows, hidden, without, inherited]))
 
 
-def test_every_factor_of_ten_is_drawn_as_often():
-    rates = [search.draw(SPACE, number)["rate"] for number in range(400)]
-    by_decade = [sum(10.0**k <= rate < 10.0 ** (k + 1) for rate in rates) for k in range(-5, -1)]
-    assert sum(by_decade) == 400 and min(by_decade) > 70
-    assert {search.draw(SPACE, number)["size"] for number in range(40)} == {8, 16, 32}
-
-
-def test_a_trial_depends_on_its_number_and_the_seed_alone():
-    assert search.draw(SPACE, 7) == search.draw(SPACE, 7)
-    assert search.draw(SPACE, 7) != search.draw(SPACE, 7, seed=1)
-    assert len({search.draw(SPACE, n)["rate"] for n in range(50)}) == 50
-
-
-def test_goes_on_where_it_was_interrupted(tmp_path):
-    file, asked = tmp_path / "trials.jsonl", []
-
-    def interrupted(settings):
-        asked.append(settings)
-        if len(asked) == 4:
-            raise KeyboardInterrupt
-        return score(settings)
-
-    with pytest.raises(KeyboardInterrupt):
-        random_search(interrupted, SPACE, trials=6, file=file, fingerprint="a")
-    with file.open("a") as lines:
-        lines.write('{"settings": {"ra')  # the machine went down while it wrote
-    again = []
-    trials = random_search(
-        lambda s: again.append(s) or score(s), SPACE, trials=6, file=file, fingerprint="a"
-    )
-    assert len(trials) == 6 and again == [search.draw(SPACE, n) for n in (3, 4, 5)]
-    undisturbed = random_search(score, SPACE, trials=6)
-    assert [t[:2] for t in trials] == [t[:2] for t in undisturbed]
-    known = []
-    random_search(known.append, SPACE, trials=6, file=file, fingerprint="a")
-    assert known == []
-
-
-def test_what_changes_a_score_changes_the_fingerprint_and_nothing_old_is_used(tmp_path):
-    file, asked = tmp_path / "trials.jsonl", []
-    random_search(score, SPACE, trials=2, file=file, fingerprint="a")
-    random_search(lambda s: asked.append(s) or 0.0, SPACE, trials=2, file=file, fingerprint="b")
-    assert len(asked) == 2
-    assert [json.loads(line)["fingerprint"] for line in file.read_text().splitlines()] == list(
-        "aabb"
+def pairs():
+    first = [f"{verb} the order of a tensor" for verb in VERBS]
+    return Dataset.from_dict(
+        {"summary": first, "text_pair": ["Returns a copy"] * 4, "name": list(VERBS.values())}
     )
 
 
-def test_no_trial_begins_after_the_budget():
-    assert random_search(score, SPACE, trials=5, seconds=-1) == []
+@pytest.fixture
+def made(tiny_bert, tokenizer, tmp_path):
+    """The folder of an index that was trained for two steps."""
+    checkpoint = tmp_path / "model"
+    tiny_bert("BertModel", hidden_dropout_prob=0.1).save_pretrained(checkpoint)
+    tokenizer.save_pretrained(checkpoint)
+    rows = search.functions(corpus())
+    search.make(
+        tmp_path / "index", search.training_pairs(pairs()), rows, model=str(checkpoint), steps=2
+    )
+    return tmp_path / "index"
 
 
-def test_broken_runs_are_kept_and_never_best(tmp_path):
-    file = tmp_path / "trials.jsonl"
-    breaks = lambda s: math.nan if s["rate"] > 1e-3 else s["rate"]  # noqa: E731
-    random_search(breaks, SPACE, trials=12, file=file)
-    trials = random_search(breaks, SPACE, trials=12, file=file)
-    assert any(math.isnan(trial.score) for trial in trials)
-    assert best(trials).settings["rate"] <= 1e-3
-    with pytest.raises(ValueError, match="no trial has a score"):
-        best([Trial({}, math.nan, 0.0)])
+def test_public_functions_once_with_the_address_that_one_types():
+    rows = search.functions(corpus())
+    assert [row["function"] for row in rows] == [
+        "arrays.flip(m, axis=None)", "numpy.sort(m, axis=None)",
+        "arrays.swap(m, axis=None)", "numpy.scale(m, axis=None)",
+    ]  # fmt: skip
+    assert rows[0]["summary"] == "Reverse the order of a tensor."
+    assert rows[0]["document"].startswith("flip Reverse")
 
 
-def test_importance_finds_what_the_score_is_made_of():
-    trials = random_search(score, SPACE, trials=60)
-    shares = importance(trials, SPACE, trees=50)
-    assert list(shares)[0] == "rate" and shares["rate"] > 0.8
-    assert shares["size"] < 0.1 and shares["noise"] < 0.1
-    with pytest.raises(ValueError, match="3 trials say nothing"):
-        importance(trials[:3], SPACE)
+def test_what_was_written_is_found_again(made):
+    index = search.load(made)
+    assert index.vectors.shape == (4, 32) and index.vectors.dtype == np.float16
+    hits = index.find("how do I reverse a tensor?", top=2)
+    assert hits[0].function == "arrays.flip(m, axis=None)" and len(hits) == 2
+    assert 1 >= hits[0].score >= hits[1].score >= 0
+    only = index.find("reverse", library="numpy")
+    assert {hit.function.split(".")[0] for hit in only} == {"numpy"} and len(only) == 2
+    assert [p.name for p in made.parent.iterdir() if "index." in p.name] == []
 
 
-def test_importance_of_a_score_that_never_changes_is_0():
-    trials = [Trial(search.draw(SPACE, n), 1.0, 0.0) for n in range(5)]
-    assert set(importance(trials, SPACE, trees=10).values()) == {0.0}
+def test_meaning_breaks_the_tie_of_words(made):
+    """No word of the query stands in a document: the cosine alone decides, and still answers."""
+    hits = search.load(made).find("gradients")
+    assert len(hits) == 4 and hits[0].score > hits[-1].score
+
+
+@pytest.mark.parametrize(
+    ("asked", "left"),
+    [("How can I sort by length", "sort by length"), ("function that merges two tables",
+      "merges two tables"), ("to", "to"), ("what is the median of a list", "median of a list")],
+)  # fmt: skip
+def test_the_way_of_asking_is_left_out(asked, left):
+    assert search.question(asked) == left
+
+
+def test_the_first_call_makes_the_index_and_the_second_reads_it(made, tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(search, "cache_folder", lambda: tmp_path / "cache" / "search-1-x")
+    monkeypatch.setattr("cookbook.data.embedded.build", lambda name: {
+        "docstrings": corpus(), "docstring-pairs": {"train": pairs()}
+    }[name])  # fmt: skip
+
+    def make(folder, given, rows, seconds):
+        calls.append((len(given), len(rows), seconds))
+        made.rename(folder)
+
+    monkeypatch.setattr(search, "make", make)
+    assert search.ready(seconds=3).libraries() == ["numpy", "python"]
+    assert search.ready().libraries() == ["numpy", "python"]
+    assert calls == [(4, 4, 3)]
+
+
+def test_the_key_names_recipe_versions_and_weights(monkeypatch):
+    folder = search.cache_folder()
+    assert folder.name.startswith(f"search-{search.RECIPE}-") and folder == search.cache_folder()
+    monkeypatch.setattr("cookbook.data.embedded.versions", lambda: {"numpy": "0.1"})
+    assert search.cache_folder().parent != folder.parent
+
+
+def test_the_command_line(made, monkeypatch, capsys):
+    monkeypatch.setattr(search, "ready", lambda: search.load(made))
+    assert cli.main(["search", "reverse", "a tensor", "--top", "1"]) == 0
+    line, first = capsys.readouterr().out.splitlines()
+    assert line.endswith("  arrays.flip(m, axis=None)") and 0 <= float(line.split()[0]) <= 1
+    assert first.strip() == "Reverse the order of a tensor."
+    for arguments, words in (([" ? "], "query is empty"), (["x", "--library", "nump"], "numpy")):
+        assert cli.main(["search", *arguments]) == 2
+        told = capsys.readouterr()
+        assert told.out == "" and len(told.err.splitlines()) == 1 and words in told.err
