@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "training_plots": {"canvas"},
     "evaluation_plots": {"canvas"},
     "embedding_plots": {"canvas"},
+    "image_plots": {"canvas"},
     "doctor": set(),
     "data": GROUND | {"plots"},
     "models": GROUND | {"plots"},

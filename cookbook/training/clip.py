@@ -74,9 +74,10 @@ def to_pixels(image: Any, side: int, channels: int) -> np.ndarray:
     """A PIL image as (channels, side, side) uint8, its shape kept, on white where it is clear."""
     from PIL import Image, ImageOps
 
-    whole = image.convert("RGBA")
-    flat = Image.alpha_composite(Image.new("RGBA", whole.size, "white"), whole)
-    flat = flat.convert("L" if channels == 1 else "RGB")
+    if image.mode not in ("L", "RGB"):  # a palette or an alpha channel may hide what is clear
+        whole = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", whole.size, "white"), whole)
+    flat = image.convert("L" if channels == 1 else "RGB")
     if flat.size != (side, side):
         flat = ImageOps.pad(flat, (side, side), color="white")
     return np.asarray(flat).reshape(side, side, channels).transpose(2, 0, 1)
