@@ -4,10 +4,16 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["initialization", "text"],
+    submodules=["generative", "initialization", "outputs", "profiling", "recurrent", "registry",
+                "replaced_tokens", "samples", "text", "word2vec"],
     submod_attrs={
         "initialization": ["count_parameters", "extend_vocabulary", "freeze", "load_model",
                            "load_tokenizer", "resolve", "save_half"],
+        "profiling": ["architecture_table", "overfit", "peak_bytes"],
+        "recurrent": ["ElmoLM", "RecurrentLM", "lstm_step"],
+        "registry": ["architectures", "build"],
+        "replaced_tokens": ["ReplacedTokenDetection"],
         "text": ["bert_config"],
+        "word2vec": ["Word2Vec", "draw_negatives", "skip_gram_pairs"],
     },
 )  # fmt: skip

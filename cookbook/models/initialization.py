@@ -36,6 +36,20 @@ def resolve(name: str) -> str:
     return str(shipped.folder("docbert")) if name == "docbert" else str(name)
 
 
+def load_config(name: str) -> Any:
+    """The configuration of a checkpoint (`"docbert"`, a local folder or a hub id), without weights.
+
+    Raises ValueError, in one line, where there is none.
+
+    >>> load_config("docbert").num_hidden_layers
+    4
+    """
+    from transformers import AutoConfig
+
+    with _one_line(name):
+        return AutoConfig.from_pretrained(resolve(name), trust_remote_code=False)
+
+
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a checkpoint (`"docbert"`, a local folder or a hub id)."""
     from transformers import AutoTokenizer
