@@ -22,10 +22,17 @@ def test_every_text_comes_back(text):
     assert TOKENIZER.decode(ids_of(text)) == text
 
 
-@pytest.mark.parametrize("text", ["", "  two  spaces ", "tab\tend\r\n", "春眠不覺曉", "naïve 😀"])
+@pytest.mark.parametrize(
+    "text", ["", "  two  spaces ", "tab\tend\r\n", "春眠不覺曉", "naïve 😀", "a [MASK] [PAD]"]
+)
 def test_texts_that_wordpiece_would_change_come_back(text):
     assert TOKENIZER.decode(ids_of(text)) == text
-    assert TOKENIZER.unk_token_id not in ids_of(text)
+    assert not set(TOKENIZER.all_special_ids) & set(ids_of(text))
+
+
+def test_special_tokens_of_a_text_can_be_meant():
+    found = TOKENIZER("a [MASK]", split_special_tokens=False)["input_ids"]
+    assert found[-2] == TOKENIZER.mask_token_id
 
 
 def test_special_tokens_have_the_ids_of_the_other_tokenizer():
