@@ -5,8 +5,8 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=["causal", "checkpoints", "contrastive", "decay", "gradient_cache", "groups",
-                "loop", "objectives", "optimizers", "order", "pretraining", "range_test",
-                "schedules", "search", "trainer", "trainer_checkpoints", "updates"],
+                "loop", "objectives", "optimizers", "order", "pretraining", "random_search",
+                "range_test", "schedules", "search", "trainer", "trainer_checkpoints", "updates"],
     submod_attrs={
         "causal": ["CausalCollator", "next_token_loss"],
         "contrastive": ["ContrastiveLoss", "PairCollator", "PairEncoder"],
