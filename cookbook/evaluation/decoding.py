@@ -110,3 +110,16 @@ def continue_ids(
             break
     model.train(training)
     return ids
+
+
+def distinct_share(ids: Tensor, n: int = 3) -> float:
+    """Different runs of `n` tokens among all of them in the rows of `ids` (batch, length).
+
+    Near 1 for rows that never repeat themselves or each other, 0.6 … 0.9 for ordinary text of a
+    few thousand tokens. Source: Li et al. 2016, arXiv:1510.03055 ("distinct-n").
+
+    >>> distinct_share(torch.tensor([[5, 6, 7, 5, 6, 7, 5]]), n=3)
+    0.6
+    """
+    runs = ids.unfold(1, n, 1).reshape(-1, n)
+    return len(runs.unique(dim=0)) / max(1, len(runs))

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from cookbook.training import from_parts
 from cookbook.training.stacking import IGNORE
 
 Batch = dict[str, torch.Tensor]
@@ -40,36 +41,7 @@ def shifting(collate: Callable[[Sequence[Any]], Batch]) -> Callable[[Sequence[An
 def reader_that_writes(name: str) -> Any:
     """WRONG: a BERT as a language model, without a word about `is_decoder`.
 
-    `transformers` gives it the loss of a decoder and not the mask of one: each position sees the
-    token that it is to predict.
+    `transformers` gives it the loss of a decoder and not the mask of one, and mentions that in a
+    log: each position sees the token that it is to predict.
     """
-    return writer(name, is_decoder=False)
-
-
-def writer(name: str, *, is_decoder: bool = True) -> Any:
-    """Right: the checkpoint of an encoder as a language model, with a mask over the future.
-
-    Without dropout. The names of weights that the checkpoint lacks are in `missing_keys`.
-    """
-    import transformers
-    from transformers.utils import logging
-
-    from cookbook.models import resolve
-
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()  # it mentions the missing setting, once, among much else
-    logging.disable_progress_bar()
-    try:
-        config = transformers.AutoConfig.from_pretrained(resolve(name), trust_remote_code=False)
-        config.is_decoder = is_decoder
-        config.hidden_dropout_prob = config.attention_probs_dropout_prob = 0.0
-        model, report = transformers.AutoModelForCausalLM.from_pretrained(
-            resolve(name), config=config, dtype=torch.float32, use_safetensors=True,
-            trust_remote_code=False, output_loading_info=True,
-        )  # fmt: skip
-    finally:
-        logging.set_verbosity(level)
-        logging.enable_progress_bar()
-    model.loss_type = "ForCausalLM"  # which it takes anyway, with a warning about its own name
-    model.missing_keys = sorted(report["missing_keys"])
-    return model
+    return from_parts.decoder(name, is_decoder=False)
