@@ -55,12 +55,13 @@ def tasks(seeds: int = FAULT_SEEDS, healthy_seeds: int = HEALTHY_SEEDS) -> list[
     return broken + fine
 
 
-def fingerprint() -> str:
+def fingerprint(held_out: bool = False) -> str:
     """Of the doctor and of what it is run on: results of other versions do not count."""
     files = [*ROOT.glob("cookbook/doctor/*.py"), *ROOT.glob("benchmarks/faults/**/*.py")]
     found = hashlib.sha256()
     for path in sorted(files):
-        if path.name not in ("run.py", "peers.py"):
+        apart = path.name.startswith(("fresh_", "held_out_")) and not held_out
+        if path.name not in ("run.py", "peers.py") and not apart:
             found.update(path.read_bytes())
     return found.hexdigest()[:12]
 
@@ -84,18 +85,27 @@ def start() -> None:
 
 def recipe_of(task: Task) -> Any:
     """The script of a task, with its fault in it."""
-    from faults import families, healthy, table
+    from faults import families, held_out_family
 
     if not task.fault:
-        recipe = next(c for c in healthy.configurations() if c.name == task.name).make(task.seed)
+        recipe = healthy_scripts()[task.name](task.seed)
         recipe.online = True
         return recipe
-    mutation = next(m for m in table.table() if m.name == task.name)
+    mutation = verdicts()[task.name]
     loop = {"loop": mutation.loop} if mutation.loop else {}
-    recipe = families.FAMILIES[task.family](task.seed, **loop)
+    scripts = families.FAMILIES | {held_out_family.NAME: held_out_family.tagging}
+    recipe = scripts[task.family](task.seed, **loop)
     recipe.online = mutation.online
     mutation.apply(recipe)
     return recipe
+
+
+def healthy_scripts() -> dict[str, Any]:
+    """Name of a healthy script → what makes it."""
+    from faults import healthy, held_out_healthy
+
+    known = {c.name: c.make for c in healthy.configurations()}
+    return known | held_out_healthy.configurations()
 
 
 def work(task: Task) -> dict[str, Any]:
@@ -170,7 +180,7 @@ def verdicts() -> dict[str, Any]:
     """Name of a mutation → the mutation."""
     from faults import table
 
-    return {mutation.name: mutation for mutation in table.table()}
+    return {mutation.name: mutation for mutation in [*table.table(), *table.fresh_table()]}
 
 
 def judged(found: dict[str, Any], mutation: Any) -> dict[str, Any]:

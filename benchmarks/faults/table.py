@@ -13,6 +13,10 @@ from typing import Any
 
 GROUPS = ("data", "tokens", "models", "losses", "optimization", "precision", "running")
 
+# Written after the checks, from the catalogue alone; run by doctor_held_out.py.
+FRESH = ("fresh_data", "fresh_tokens", "fresh_models", "fresh_losses", "fresh_optimization",
+         "fresh_running", "fresh_as_first_written")  # fmt: skip
+
 # Faults that a script of seconds in one process cannot hold, and where they are proved instead.
 ELSEWHERE = {
     "X1": "needs two ranks: tests/doctor",
@@ -37,13 +41,17 @@ class Mutation:
 
 
 _TABLE: list[Mutation] = []
+_FRESH: list[Mutation] = []
 
 
-def fault(identifier: str, families: str, **how: Any) -> Callable[[Callable], Callable]:
+def fault(
+    identifier: str, families: str, fresh: bool = False, **how: Any
+) -> Callable[[Callable], Callable]:
     """Register a function of a recipe as a way to commit this fault in these families."""
 
     def register(apply: Callable[[Any], None]) -> Callable[[Any], None]:
-        _TABLE.append(Mutation(identifier, apply.__name__, apply, tuple(families.split()), **how))
+        made = Mutation(identifier, apply.__name__, apply, tuple(families.split()), **how)
+        (_FRESH if fresh else _TABLE).append(made)
         return apply
 
     return register
@@ -56,6 +64,16 @@ def table() -> list[Mutation]:
     names = [mutation.name for mutation in _TABLE]
     assert len(set(names)) == len(names), "a name stands twice"
     return list(_TABLE)
+
+
+def fresh_table() -> list[Mutation]:
+    """The mutations of `FRESH`, which no check was written or tuned with."""
+    known = {mutation.name for mutation in table()}
+    for group in FRESH:
+        importlib.import_module(f"faults.mutations.{group}")
+    names = [mutation.name for mutation in _FRESH]
+    assert len(set(names)) == len(names) and not known & set(names), "a name stands twice"
+    return list(_FRESH)
 
 
 def applicability() -> dict[str, dict[str, list[str]]]:
