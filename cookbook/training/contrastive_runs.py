@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cookbook.data.errors import DataError
 from cookbook.evaluation import retrieval
 from cookbook.maths.contrastive import alignment, uniformity
 from cookbook.training import contrastive
@@ -21,11 +22,27 @@ from cookbook.training.masked_accuracy import evaluating
 from cookbook.training.order import Batches
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from datasets import Dataset, DatasetDict
     from transformers import PreTrainedTokenizerBase
 
 Curve = list[tuple[float, float]]
 PLACED = 128  # held-out pairs that a place on the plane is measured on
+
+
+def pairs_of(data: DatasetDict, negative_column: str = "") -> DatasetDict:
+    """`data` of `cookbook.data.load`, if it has pairs; a column of hard negatives as `negative`.
+
+    Raises DataError for data without a `text_pair`, and for a column that is not there.
+    """
+    names = data["train"].column_names
+    if not {"text", "text_pair"} <= set(names):
+        raise DataError(
+            f"no pairs: the columns are {', '.join(names)}; name one that says the same, or answers "
+            "the text, as text_pair_column"
+        )
+    if negative_column and negative_column not in names:
+        raise DataError(f"no column {negative_column!r}: there are {', '.join(names)}")
+    return data.rename_column(negative_column, "negative") if negative_column else data
 
 
 class Run(NamedTuple):

@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 
+from cookbook.data.errors import DataError
 from cookbook.maths.contrastive import alignment, uniformity
 from cookbook.training import contrastive, contrastive_runs
 from cookbook.training.contrastive import ContrastiveLoss, PairCollator, PairEncoder
@@ -70,9 +71,10 @@ def test_a_repetition_costs_ln_k_and_hides_what_the_model_can(pairs, tiny_bert, 
     model = PairEncoder(tiny_bert("BertModel")).eval()
     blind = {name: value for name, value in many.items() if name != "groups"}
     once = {name: value for name, value in batch.items() if name != "groups"}
-    costs = float(loss(model(**blind), blind)) - float(loss(model(**once), once))
-    assert costs == pytest.approx(math.log(4), abs=1e-4)
-    assert float(loss(model(**many), many)) < float(loss(model(**blind), blind))
+    with torch.no_grad():
+        costs = float(loss(model(**blind), blind)) - float(loss(model(**once), once))
+        assert costs == pytest.approx(math.log(4), abs=1e-4)
+        assert float(loss(model(**many), many)) < float(loss(model(**blind), blind))
     perfect = torch.eye(8).repeat_interleave(4, 0)
     assert contrastive_runs.in_batch_accuracy([perfect, perfect]) == 0.25
     assert contrastive_runs.in_batch_accuracy([torch.eye(8)] * 2) == 1.0
@@ -81,3 +83,13 @@ def test_a_repetition_costs_ln_k_and_hides_what_the_model_can(pairs, tiny_bert, 
 def test_every_text_stands_once_without_its_pair(pairs):
     texts = contrastive_runs.alone(pairs)
     assert texts.column_names == ["text"] and len(texts) == len(np.unique(texts["text"])) == 16
+
+
+def test_data_without_pairs_is_refused_and_a_negative_is_renamed(pairs):
+    data = DatasetDict(train=pairs.add_column("wrong", ["no"] * 8))
+    assert "negative" in contrastive_runs.pairs_of(data, "wrong")["train"].column_names
+    assert contrastive_runs.pairs_of(data) is data
+    with pytest.raises(DataError, match="no column 'wrongs': there are text"):
+        contrastive_runs.pairs_of(data, "wrongs")
+    with pytest.raises(DataError, match="no pairs: the columns are text, wrong"):
+        contrastive_runs.pairs_of(data.remove_columns("text_pair"))
