@@ -37,8 +37,8 @@ def pairs_of(data: DatasetDict, negative_column: str = "") -> DatasetDict:
     names = data["train"].column_names
     if not {"text", "text_pair"} <= set(names):
         raise DataError(
-            f"no pairs: the columns are {', '.join(names)}; name one that says the same, or answers "
-            "the text, as text_pair_column"
+            f"no pairs: the columns are {', '.join(names)}; name one that says the same, or "
+            "answers the text, as text_pair_column"
         )
     if negative_column and negative_column not in names:
         raise DataError(f"no column {negative_column!r}: there are {', '.join(names)}")
