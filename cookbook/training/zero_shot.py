@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from cookbook.evaluation import retrieval
+from cookbook.maths.contrastive import unit
 from cookbook.training.clip import ImageTextCollator
 from cookbook.training.loop import to_device
 from cookbook.training.masked_accuracy import evaluating
@@ -88,25 +89,48 @@ def chance(candidates: int, k: Sequence[int] = (1, 10)) -> dict[str, float]:
     return recalls | {"median rank": (candidates + 1) / 2}
 
 
-def class_vectors(
-    model: TwoTowers,
-    names: Sequence[str],
-    tokenizer: PreTrainedTokenizerBase,
-    templates: Sequence[str] = TEMPLATES,
-) -> np.ndarray:
-    """A unit vector for each class (classes, d): the mean of its prompts' unit vectors.
+def prompts(names: Sequence[str], templates: Sequence[str] = TEMPLATES) -> list[list[str]]:
+    """For each class the templates with its name in the place of `{}`.
 
-    Each template has one `{}` for the name. Averaging vectors, not scores, costs one classifier
-    however many templates there are.
+    >>> prompts(["greek"], ["{}", "{} letter"])
+    [['greek', 'greek letter']]
     """
-    prompts = [template.format(name).lower() for name in names for template in templates]
-    batch = tokenizer(prompts, padding=True, return_tensors="pt")
-    device = next(model.parameters()).device
-    with evaluating(model):
-        ids, mask = batch["input_ids"].to(device), batch["attention_mask"].to(device)
-        vectors = torch.nn.functional.normalize(model.text(ids, mask).float(), dim=-1)
-    means = vectors.cpu().numpy().reshape(len(names), len(templates), -1).mean(1)
+    return [[template.replace("{}", name) for template in templates] for name in names]
+
+
+def class_vectors(
+    model: TwoTowers, texts: Sequence[Sequence[str]], tokenizer: PreTrainedTokenizerBase
+) -> np.ndarray:
+    """A unit vector for each class (classes, d): the mean of the unit vectors of its texts.
+
+    `texts` are prompts, or captions that are known to belong to the class. Averaging vectors, not
+    scores, costs one classifier however many texts there are.
+    """
+    flat = [text.lower() for one in texts for text in one]
+    vectors = text_vectors(model, flat, tokenizer)
+    ends = np.cumsum([len(one) for one in texts])[:-1]
+    means = np.stack([part.mean(0) for part in np.split(vectors, ends)])
     return means / np.linalg.norm(means, axis=1, keepdims=True)
+
+
+def text_vectors(
+    model: TwoTowers,
+    texts: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    length: int = 24,
+    batch_size: int = 256,
+) -> np.ndarray:
+    """Unit vectors of texts, (n, d) float32, cut at `length` tokens as captions are."""
+    device, parts = next(model.parameters()).device, []
+    for start in range(0, len(texts), batch_size):
+        batch = tokenizer(
+            list(texts[start : start + batch_size]), padding=True, truncation=True,
+            max_length=length, return_tensors="pt",
+        ).to(device)  # fmt: skip
+        with evaluating(model):
+            parts.append(unit(model.text(batch["input_ids"], batch["attention_mask"]).float()))
+    return torch.cat(parts).cpu().numpy()
 
 
 def classify(pictures: np.ndarray, classes: np.ndarray) -> np.ndarray:

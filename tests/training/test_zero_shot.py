@@ -57,20 +57,21 @@ def test_a_random_model_has_the_figures_of_chance():
         assert measured["median rank"] == pytest.approx(expected["median rank"], rel=0.15)
 
 
-def test_one_template_is_the_captions_own_vector(model, tokenizer):
-    names = ["black king", "white queen"]
-    ours = zero_shot.class_vectors(model, names, tokenizer, ["{}"])
+def test_one_prompt_is_the_captions_own_vector(model, tokenizer):
+    names = ["black king", "white queen", "a rook of another colour"]
+    ours = zero_shot.class_vectors(model, zero_shot.prompts(names, ["{}"]), tokenizer)
     theirs = zero_shot.image_text_vectors(model, rows(tokenizer, names), tokenizer)[1]
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+    few = zero_shot.text_vectors(model, names, tokenizer, batch_size=2)
+    np.testing.assert_allclose(few, theirs, rtol=1e-5, atol=1e-6)
 
 
-def test_several_templates_are_the_unit_mean_of_each(model, tokenizer):
-    names, templates = ["king", "queen", "rook"], ["{}", "black {}", "chess {} of white"]
-    together = zero_shot.class_vectors(model, names, tokenizer, templates)
-    each = [zero_shot.class_vectors(model, names, tokenizer, [one]) for one in templates]
-    mean = np.mean(each, axis=0)
-    mean /= np.linalg.norm(mean, axis=1, keepdims=True)
-    np.testing.assert_allclose(together, mean, rtol=1e-4, atol=1e-5)
+def test_several_prompts_are_the_unit_mean_of_each(model, tokenizer):
+    texts = [["king", "Black KING", "a chess king of white"], ["queen"], ["rook", "tower"]]
+    together = zero_shot.class_vectors(model, texts, tokenizer)
+    for one, words in zip(together, texts, strict=True):
+        mean = zero_shot.text_vectors(model, [w.lower() for w in words], tokenizer).mean(0)
+        np.testing.assert_allclose(one, mean / np.linalg.norm(mean), rtol=1e-4, atol=1e-5)
     assert zero_shot.classify(together, together).tolist() == [0, 1, 2]
 
 
