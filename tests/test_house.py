@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "canvas": set(),  # the axes and colours that plots and heatmaps draw on
     "plots": {"canvas"},
     "heatmaps": {"canvas"},
+    "fronts": {"canvas"},
     "training_plots": {"canvas"},
     "evaluation_plots": {"canvas"},
     "embedding_plots": {"canvas"},

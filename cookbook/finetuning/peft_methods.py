@@ -6,6 +6,7 @@ adapter, at a rate of its own. The formulas are in `maths.adapters`. Used by `st
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from typing import Any
 
@@ -44,14 +45,14 @@ def ia3(job: Job) -> Trained:
 
 def prompt(job: Job, tokens: int = TOKENS) -> Trained:
     """Vectors in front of the embedded text, nothing else (Lester et al. 2021, 2104.08691)."""
-    return _train(job, jobs.classifier(job), "PromptTuningConfig", num_virtual_tokens=tokens)
+    return _prepend(job, jobs.classifier(job), "PromptTuningConfig", tokens)
 
 
 def p_tuning(job: Job, tokens: int = TOKENS) -> Trained:
     """A prompt that a small network writes while it trains (Liu et al. 2021, arXiv:2103.10385)."""
     model = jobs.classifier(job)
-    how = {"num_virtual_tokens": tokens, "encoder_hidden_size": model.config.hidden_size}
-    return _train(job, model, "PromptEncoderConfig", **how)
+    width = model.config.hidden_size
+    return _prepend(job, model, "PromptEncoderConfig", tokens, encoder_hidden_size=width)
 
 
 def prefix(job: Job, tokens: int = TOKENS) -> Trained:
@@ -84,3 +85,25 @@ def wrap(model: nn.Module, configuration: str, **settings: Any) -> nn.Module:
 def _train(job: Job, model: nn.Module, configuration: str, **settings: Any) -> Trained:
     wrapped = wrap(model, configuration, **settings)
     return jobs.train(job, wrapped, head_rate=HEAD_RATE)
+
+
+def _prepend(job: Job, model: nn.Module, configuration: str, tokens: int, **how: Any) -> Trained:
+    """Train with `tokens` positions in front, for which the longest rows have to make room."""
+    limit = min(job.tokenizer.model_max_length, model.config.max_position_embeddings) - tokens
+    rows = {split: shorten(part, limit) for split, part in job.rows.items()}
+    cut = dataclasses.replace(job, rows=rows)
+    trained = _train(cut, model, configuration, num_virtual_tokens=tokens, **how)
+    return trained._replace(logits=lambda rows: trained.logits(shorten(rows, limit)))
+
+
+def shorten(rows: list[dict[str, Any]], limit: int) -> list[dict[str, Any]]:
+    """Encoded rows of at most `limit` tokens; the last token, which ends a text, stays.
+
+    >>> shorten([{"input_ids": [2, 7, 8, 9, 3], "labels": 1}], 3)
+    [{'input_ids': [2, 7, 3], 'labels': 1}]
+    """
+    return [
+        row if len(row["input_ids"]) <= limit
+        else {k: [*v[: limit - 1], v[-1]] if isinstance(v, list) else v for k, v in row.items()}
+        for row in rows
+    ]  # fmt: skip

@@ -34,6 +34,17 @@ def test_the_checkpoint_keeps_its_bits_and_all_that_is_new_moves(job, checkpoint
     assert trained.logits(job.rows["test"]).shape == (21, 3)
 
 
+def test_rows_as_long_as_the_model_make_room_for_a_prompt(job):
+    """64 positions, and a prompt of 10: 54 are left for the text."""
+    import dataclasses
+
+    row = {"input_ids": [2, *[9] * 62, 3], "attention_mask": [1] * 64, "labels": 1}
+    job = dataclasses.replace(job, max_steps=1, rows=dict.fromkeys(job.rows, [row] * 4))
+    trained = peft_methods.prompt(job)
+    short = {name: [*v[:53], v[-1]] for name, v in row.items() if name != "labels"}
+    assert (trained.logits([row]) == trained.logits([{**short, "labels": 1}])).all()
+
+
 @pytest.mark.parametrize("method", ["LoraConfig", "IA3Config"])
 def test_it_starts_as_the_checkpoint(new, method):
     model = new().eval()
