@@ -195,7 +195,8 @@ def shapes_only(
     for module in model.modules():  # drawing weights is also where transformers ties them
         if hasattr(module, "tie_weights"):
             module.tie_weights()
-    with FakeTensorMode():
+    # peft keeps some indices in plain attributes: they come in as they are, on the meta device.
+    with FakeTensorMode(allow_non_fake_inputs=True):
         swapped: dict[int, torch.Tensor] = {}  # tied weights stay one
         for module in model.modules():
             for store in (module._parameters, module._buffers):

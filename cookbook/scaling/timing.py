@@ -26,16 +26,19 @@ class StepTimes(NamedTuple):
     def of(self, sizes: Sequence[int] | np.ndarray) -> np.ndarray:
         """Seconds of steps of these sizes: straight lines between those measured, and beyond.
 
+        Where only one size was measured, time is taken to be proportional to size.
+
         >>> StepTimes((100, 200), (1.0, 2.0)).of([100, 150, 300]).tolist()
         [1.0, 1.5, 3.0]
         """
         known, taken = np.array(self.sizes, float), np.array(self.seconds)
         asked = np.asarray(sizes, float)
+        if len(known) == 1:
+            return asked * taken[0] / known[0]
         found = np.interp(asked, known, taken)
         for inside, end, outside in ((1, 0, asked < known[0]), (-2, -1, asked > known[-1])):
-            if len(known) > 1:
-                slope = (taken[end] - taken[inside]) / (known[end] - known[inside])
-                found[outside] = taken[end] + slope * (asked[outside] - known[end])
+            slope = (taken[end] - taken[inside]) / (known[end] - known[inside])
+            found[outside] = taken[end] + slope * (asked[outside] - known[end])
         return np.maximum(found, 0.0)
 
     def total(self, sizes: Sequence[int] | np.ndarray) -> float:
