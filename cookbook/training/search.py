@@ -109,15 +109,23 @@ def functions(corpus: DatasetDict) -> list[dict[str, str]]:
         for row in part.to_list():
             private = any(name.startswith("_") for name in row["name"].split("."))
             if row["signature"] and not private:
-                first, _, rest = row["text"].strip().partition("\n")
+                first, rest = _first_line(row["text"], row["name"])
                 # Of the standard library the module is part of what one types.
                 place = row["module"] if row["library"] == "python" else row["library"]
                 found.setdefault((row["library"], row["text"]), {
-                    "library": row["library"], "summary": first.strip(),
+                    "library": row["library"], "summary": first,
                     "function": f"{place}.{row['name']}{row['signature']}",
                     "document": f"{row['name']} {first}\n{rest[:300]}",
                 })  # fmt: skip
     return list(found.values())
+
+
+def _first_line(text: str, name: str) -> tuple[str, str]:
+    """First line and rest; the bare signature that C functions begin with is left out."""
+    first, _, rest = text.strip().partition("\n")
+    if first.startswith(f"{name.rpartition('.')[2]}(") and rest.strip():
+        first, _, rest = rest.strip().partition("\n")
+    return first.strip(), rest
 
 
 def training_pairs(pairs: Dataset) -> Dataset:

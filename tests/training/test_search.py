@@ -55,6 +55,13 @@ def test_public_functions_once_with_the_address_that_one_types():
     assert rows[0]["document"].startswith("flip Reverse")
 
 
+def test_a_first_line_that_is_the_signature_is_no_summary():
+    rows = [{"text": "flip(m, /)\n\nReverse it.\nMore", "name": "flip", "signature": "(m, /)",
+             "library": "numpy", "module": "core"}]  # fmt: skip
+    (row,) = search.functions(DatasetDict(train=Dataset.from_list(rows)))
+    assert row["summary"] == "Reverse it." and row["document"] == "flip Reverse it.\nMore"
+
+
 def test_what_was_written_is_found_again(made):
     index = search.load(made)
     assert index.vectors.shape == (4, 32) and index.vectors.dtype == np.float16
