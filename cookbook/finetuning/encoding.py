@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from cookbook.data.errors import DataError
+from cookbook.maths.contrastive import mean_pool
 from cookbook.training.loop import autocast
 
 if TYPE_CHECKING:
@@ -101,13 +102,3 @@ def predict(
         parts.append(found.float().cpu().numpy())
     model.train(training)
     return np.concatenate(parts)[np.argsort(order)]
-
-
-def mean_pool(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean over the tokens that `mask` (batch, length) keeps: (batch, hidden).
-
-    >>> mean_pool(torch.tensor([[[1.0], [3.0], [9.0]]]), torch.tensor([[1, 1, 0]]))
-    tensor([[2.]])
-    """
-    weights = mask.unsqueeze(-1).to(hidden.dtype)
-    return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
