@@ -103,3 +103,39 @@ def test_quality_is_worse_only_beyond_the_spread_of_the_seeds(script):
     assert quality.verdict(arms(3.10, 3.12, 3.05, 3.15))["not_worse"]
     assert not quality.verdict(arms(3.30, 3.32, 3.10, 3.15))["not_worse"]
     assert quality.verdict(arms(2.90, 2.92, 3.10, 3.15))["not_worse"]
+
+
+def test_gradient_caching_holds_its_bounds_and_says_when_it_does_not(script):
+    bench, found = script("gradient_cache"), read("gradient_cache")
+    again = bench.summary(found["peak_bytes"], found["turns"])
+    assert {name: found[name] for name in again} == pytest.approx(again)
+    assert (found["pairs"], found["times"], bench.missed(found)) == (32, 32, [])
+    assert found["bounds"] == bench.BOUNDS
+    assert bench.missed(found | {"memory_ratio": 1.3}) == ["memory_ratio is 1.3: the bound is 1.2"]
+
+
+@pytest.mark.parametrize("kind", ["text", "summary"])
+def test_retrieval_reports_three_seeds_with_intervals_whoever_wins(kind):
+    found = read("contrastive_retrieval")["queries"][kind]
+    assert set(found) == {"TF-IDF", "BM25", "untrained", "trained", "BM25 + trained"}
+    assert {name: by["seeds"] for name, by in found.items() if by["seeds"] > 1} == {
+        "trained": 3, "BM25 + trained": 3,
+    }  # fmt: skip
+    for figures in found.values():
+        for figure in ("recall@10", "MRR"):
+            assert 0 < figures[figure]["low"] <= figures[figure]["estimate"] <= 1
+    gain = found["trained"]["recall@10 - BM25"]["estimate"]
+    means = [found[name]["recall@10"]["estimate"] for name in ("trained", "BM25")]
+    assert gain == pytest.approx(means[0] - means[1], abs=2e-4)
+    assert found["trained"]["recall@10"]["low"] > found["untrained"]["recall@10"]["high"]
+
+
+def test_sentence_similarity_reports_before_and_after():
+    found = read("sentence_similarity")["figures"]
+    assert set(found) == {"TF-IDF", "before", "unsupervised SimCSE", "supervised SimCSE"}
+    for name in ("unsupervised SimCSE", "supervised SimCSE"):
+        mean = sum(found[name]["each"]) / found[name]["seeds"]
+        assert found[name]["seeds"] == 3
+        assert found[name]["spearman"]["estimate"] == pytest.approx(mean, abs=0.02)
+        after = found[name]["spearman"]["estimate"] - found["before"]["spearman"]["estimate"]
+        assert found[name]["gain"]["estimate"] == pytest.approx(after, abs=0.01)
