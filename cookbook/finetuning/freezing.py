@@ -15,6 +15,8 @@ from cookbook.finetuning.jobs import HEAD_RATE, Job, Trained
 from cookbook.finetuning.layers import layers_of
 from cookbook.maths.adapters import bias_names
 
+OPEN_BY = 2 / 3  # of the steps: what is opened last has the rest of them to learn something
+
 
 def partial(job: Job, layers: int = 0) -> Trained:
     """Train the top `layers` (default: the upper half) and the new head; the rest stays frozen.
@@ -30,7 +32,7 @@ def partial(job: Job, layers: int = 0) -> Trained:
 
 
 def gradual(job: Job) -> Trained:
-    """Unfreeze from the top down, at equal intervals: the head first, the embeddings last.
+    """Unfreeze from the top down over two thirds of the steps: head first, embeddings last.
 
     A new head sends large gradients into the encoder until it has learnt something; so it learns
     first (Howard and Ruder 2018, arXiv:1801.06146, section 3.3).
@@ -80,7 +82,8 @@ def _unfreeze(model: nn.Module, parts: list[list[nn.Parameter]]) -> Any:
             model.requires_grad_(False)
 
         def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            due = math.ceil((state.global_step + 1) / state.max_steps * len(parts))
+            done = (state.global_step + 1) / (OPEN_BY * state.max_steps)
+            due = math.ceil(min(done, 1.0) * len(parts) - 1e-9)
             for part in parts[self.opened : due]:
                 for parameter in part:
                     parameter.requires_grad_(True)

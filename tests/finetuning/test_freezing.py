@@ -72,8 +72,8 @@ def test_gradual_opens_stage_after_stage(job):
             self.seen.append((any("layer.1." in n for n in names), any("emb" in n for n in names)))
 
     freezing.gradual(dataclasses.replace(job, max_steps=8, callbacks=(watch := Open(),)))
-    assert [top for top, _ in watch.seen] == [False] * 2 + [True] * 6
-    assert [low for _, low in watch.seen] == [False] * 6 + [True] * 2
+    assert [top for top, _ in watch.seen] == [False] * 1 + [True] * 7
+    assert [low for _, low in watch.seen] == [False] * 4 + [True] * 4
 
 
 def test_gradual_leaves_alone_what_has_not_had_its_turn(job, checkpoint, monkeypatch):
