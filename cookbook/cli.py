@@ -1,4 +1,5 @@
-"""The command line: `cookbook list`, `run NAME`, `data SOURCE`, `doctor RUN`, `search QUERY`.
+"""The command line: `cookbook list`, `run NAME`, `data SOURCE`, `doctor RUN`, `search QUERY`,
+`recommend DATA`.
 
 It parses, prints and turns errors into one line; the work is done by the package. Every chapter
 can be run through it, from any working directory and from an installed wheel.
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("cookbook", description="Chapters on pretrained models.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_list, _add_run, _add_data, _add_doctor, _add_search):
+    for add in (_add_list, _add_run, _add_data, _add_doctor, _add_search, _add_recommend):
         add(commands)
     return parser
 
@@ -185,6 +186,41 @@ def _search(asked: argparse.Namespace) -> None:
         raise UsageError(str(error)) from error
     for hit in hits:
         print(f"{hit.score:.2f}  {_short(hit.function, 100)}\n      {_short(hit.summary, 100)}")
+
+
+def _add_recommend(commands: Any) -> None:
+    command = commands.add_parser("recommend", help="which model for this data, memory and time")
+    command.add_argument("source", metavar="DATA", help="embedded name, file, folder or hub id")
+    command.add_argument(
+        "--candidates", nargs="+", metavar="MODEL", default=["docbert"],
+        help="folders, hub ids; default: docbert",
+    )  # fmt: skip
+    command.add_argument("--memory", default="8GB", help="what the process may take; default: 8GB")
+    command.add_argument("--minutes", type=float, default=30, help="for one run; default: 30")
+    command.add_argument("--epochs", type=int, default=4, help="of that run; default: 4")
+    command.add_argument("--rows", type=int, default=600, help="to look at; default: 600")
+    command.add_argument("--text-column", default="", help="default: guessed, and said")
+    command.add_argument("--label-column", default="", help="default: guessed, and said")
+    command.add_argument("--json", action="store_true", help="the findings as JSON")
+    command.set_defaults(command=_recommend)
+
+
+def _recommend(asked: argparse.Namespace) -> None:
+    from cookbook import data
+    from cookbook.finetuning import selection
+
+    splits = data.load(asked.source, text_column=asked.text_column, label_column=asked.label_column)
+    limits = {name: getattr(asked, name) for name in ("memory", "minutes", "epochs", "rows")}
+    try:
+        found = selection.recommend(splits, asked.candidates, **limits)
+    except ValueError as error:
+        raise UsageError(error) from None
+    if asked.json:
+        print(json.dumps(found.to_dict(), indent=1))
+    elif found.best or len(asked.candidates) > 1:
+        print(found)
+    if found.best is None:
+        raise UsageError(found.candidates[0].reasons[-1])
 
 
 def _balance(rows: Any) -> str:

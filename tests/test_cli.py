@@ -244,3 +244,30 @@ def test_doctor_tells_in_one_line_what_it_lacks(tmp_path, capsys):
         assert cli.main(list(words)) == 2
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1
+
+
+def test_recommend_ranks_with_reasons(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rows = [f"returns the {'sum' if i % 2 else 'plot'} of array {i}\t{i % 2}\n" for i in range(90)]
+    (tmp_path / "rows.tsv").write_text("text\tlabel\n" + "".join(rows))
+    words = ["recommend", "rows.tsv", "--candidates", "docbert", "gone", "--rows", "40"]
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert cli.main([*words, "--memory", "8GB", "--minutes", "30"]) == 0
+    out = capsys.readouterr().out
+    assert "\n 1  docbert\n" in out and "licence apache-2.0" in out
+    assert re.search(r"^ -  gone\n +refused: no usable checkpoint 'gone'", out, re.M)
+
+
+def test_recommend_refuses_in_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    texts = [f"送餐很快,味道{'不错' if i % 2 else '难吃'} {i}" for i in range(60)]
+    rows = "".join(f"{text}\t{i % 2}\n" for i, text in enumerate(texts))
+    (tmp_path / "meals.tsv").write_text("text\tlabel\n" + rows)
+    for words, message in {
+        ("recommend", "meals.tsv"): "docbert cannot read this text",
+        ("recommend", "meals.tsv", "--memory", "lots"): "'lots' is no amount of memory",
+        ("recommend", "gone.tsv"): "there is no file or folder gone.tsv",
+    }.items():
+        assert cli.main(list(words)) == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
