@@ -46,8 +46,8 @@ def contact_sheet(
         for place, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
             row, column = divmod(place, columns)
             _picture(ax, picture, column, row, PALE)
-            words = "\n".join(textwrap.wrap(caption, LINE)[:4])
-            ax.text(column, row + 0.36, words, ha="center", va="top", fontsize=7.5)
+            lines = textwrap.wrap(caption, LINE, max_lines=3, placeholder=" …")
+            ax.text(column, row + 0.36, "\n".join(lines), ha="center", va="top", fontsize=7.5)
         return _bare(ax, (-0.5, columns - 0.5), (rows - 0.02, -0.4), title)
 
 
