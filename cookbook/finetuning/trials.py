@@ -99,9 +99,13 @@ class Task:
         return copy.deepcopy(self._new[seed]).to(self.device)
 
     def batches(self, size: int, seed: int = 0) -> Sequence[dict]:
-        """`batches[k]` of the training rows, padded; as many epochs as are asked for."""
+        """`batches[k]` of the training rows, padded; as many epochs as are asked for.
+
+        Where there are fewer rows than `size`, a batch is all of them.
+        """
         collate = partial(without_keys, collate=collator(self.tokenizer))
-        return order.Batches(self.rows["train"], size, seed=seed, collate=collate)
+        rows = self.rows["train"]
+        return order.Batches(rows, min(size, len(rows)), seed=seed, collate=collate)
 
     def train(
         self,

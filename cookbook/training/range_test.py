@@ -28,20 +28,27 @@ class RangeTest(NamedTuple):
 
     @property
     def lowest(self) -> float:
-        """The rate at the lowest smoothed loss: the edge, already too high to train at."""
+        """The rate at the lowest smoothed loss."""
         return float(self.rates[np.argmin(self.smooth)])
 
     @property
     def steepest(self) -> float:
-        """The rate below the edge at which the smoothed loss falls fastest per step."""
+        """The rate below the lowest loss at which the smoothed loss falls fastest per step."""
         edge = max(2, int(np.argmin(self.smooth)) + 1)
         slopes = np.gradient(self.smooth[:edge])
         return float(self.rates[np.argmin(slopes)])
 
     @property
+    def breaks(self) -> float:
+        """The highest rate at which the smoothed loss was not above its start (2 % are noise)."""
+        start = float(np.median(self.losses[:5]))
+        fine = np.flatnonzero(self.smooth <= 1.02 * start)
+        return float(self.rates[fine[-1] if len(fine) else 0])
+
+    @property
     def suggestion(self) -> float:
-        """A tenth of the edge: a first guess for the peak of a schedule, to validate around."""
-        return self.lowest / 10
+        """A tenth of where it breaks: a first guess for a peak, to validate around."""
+        return self.breaks / 10
 
 
 class _BrokeError(Exception):
@@ -76,7 +83,7 @@ def range_test(
     >>> model = torch.nn.Linear(3, 3)
     >>> found = range_test(model, Batches(rows, 4), torch.optim.SGD(model.parameters(), lr=1.0),
     ...                    low=1e-3, high=1e3, steps=30)
-    >>> 1e-3 <= found.steepest <= found.lowest <= 1e3
+    >>> 1e-3 <= found.steepest <= found.lowest <= found.breaks <= 1e3
     True
     """
     if not 0 < low < high or steps < 3:

@@ -121,3 +121,9 @@ def test_validation_chooses_and_only_the_best_keeps_its_model(task):
     assert best.setting.rate == 5e-3 and best.accuracy == max(o.accuracy for o in tried)
     assert [o.setting.rate for o in tried] == list(rates)
     assert best.model is not None and not any(o.model for o in tried)
+
+
+def test_a_batch_is_never_larger_than_the_data(task):
+    rows = len(task.rows["train"])
+    assert len(task.batches(10 * rows)[0]["labels"]) == rows
+    assert set(task.batches(4)[0]) == {"input_ids", "token_type_ids", "attention_mask", "labels"}

@@ -57,7 +57,7 @@ def test_the_edge_lies_where_a_quadratic_breaks():
                        loss_fn=square)  # fmt: skip
     assert 0.5 < found.lowest < 10 and found.steepest < found.lowest
     assert len(found.rates) < 40  # it stopped when the loss had doubled
-    assert found.suggestion == found.lowest / 10
+    assert found.breaks >= found.lowest and found.suggestion == found.breaks / 10
 
 
 def test_groups_keep_their_ratios(monkeypatch):
@@ -88,7 +88,10 @@ def test_the_marks_of_a_curve_by_hand():
     rates = np.array([1e-4, 1e-3, 1e-2, 1e-1, 1.0])
     smooth = np.array([2.0, 1.9, 1.2, 1.0, 5.0])
     found = RangeTest(rates, smooth, smooth)
-    assert found.lowest == 0.1 and found.suggestion == pytest.approx(0.01)
+    assert found.lowest == found.breaks == 0.1 and found.suggestion == pytest.approx(0.01)
+    noisy = RangeTest(rates, smooth, np.array([1.85, 1.9, 1.91, 1.93, 5.0]))
+    assert noisy.lowest == 1e-4 and noisy.breaks == 0.1  # it never learnt, and broke late
+    assert RangeTest(rates, smooth, smooth + 9).breaks == 1e-4  # it never was fine
     assert found.steepest == 1e-3 or found.steepest == 1e-2
 
 
