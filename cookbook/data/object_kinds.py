@@ -41,15 +41,15 @@ def object_kinds(corpus: DatasetDict, libraries: Sequence[str]) -> DatasetDict:
     features = Features(text=Value("string"), label=label, library=Value("string"))
     made = {}
     for split, part in corpus.items():
+        columns = (part[column] for column in ("text", "library", "name", "module"))
         rows = [
-            {"text": text, "label": kind_of(name), "library": library}
-            for text, library, name, module in zip(
-                *(part[column] for column in ("text", "library", "name", "module")), strict=True
-            )
+            (text, KINDS.index(kind_of(name)), library)
+            for text, library, name, module in zip(*columns, strict=True)
             if library in libraries and name != module
         ]
         if not rows:
             raise DataError(f"the {split} split has no rows of {', '.join(libraries)}")
-        coded = [{**row, "label": KINDS.index(row["label"])} for row in rows]
-        made[split] = Dataset.from_list(coded, features=features)
+        made[split] = Dataset.from_dict(
+            dict(zip(features, zip(*rows, strict=True), strict=True)), features=features
+        )
     return DatasetDict(made)
