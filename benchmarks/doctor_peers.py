@@ -24,16 +24,16 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
 
 import arms
 import machine
-from faults import peers, run
+from faults import peer_runs, peers, run
 
 NAME, SHARE = "doctor_peers", 0.25
 
 
 def install() -> None:
     """The peers and what they need, beside what the environment has."""
-    if not (peers.FOLDER / "runmedic").exists():
+    if not (peer_runs.FOLDER / "runmedic").exists():
         command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target"]
-        subprocess.run([*command, str(peers.FOLDER), *peers.PACKAGES], check=True)
+        subprocess.run([*command, str(peer_runs.FOLDER), *peers.PACKAGES], check=True)
 
 
 def sample(share: float) -> tuple[list[run.Task], list[run.Task]]:
@@ -68,7 +68,7 @@ def work(task: run.Task) -> tuple[str, dict]:
 
 def heard(wanted: list[run.Task], workers: int) -> dict[str, dict]:
     """Key → tool → alarms; what is known already is kept."""
-    store = run.ROOT / "build" / "benchmarks" / f"peers-{run.fingerprint()}.jsonl"
+    store = run.ROOT / "build" / "benchmarks" / f"peers-{run.fingerprint(doctor=False)}.jsonl"
     known = dict(map(json.loads, store.read_text().splitlines())) if store.exists() else {}
     left = [task for task in wanted if task.key not in known]
     print(f"{len(wanted)} runs, {len(left)} of them to do", flush=True)
