@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
 from cookbook.training import loop
 from cookbook.training.masked_accuracy import evaluating
@@ -83,3 +84,18 @@ def held_out_loss(
             )
         total, count = total + float(loss), count + labels
     return total / max(1, count)
+
+
+def by_place(model: torch.nn.Module, rows: Sequence[Any], *, batch_size: int = 32) -> list[float]:
+    """The mean price (nats) of the token at each place of `rows`, from the second place on.
+
+    Rows are of one length; the model is a causal one.
+    """
+    ids = torch.stack([torch.as_tensor(row["input_ids"]).long() for row in rows])
+    device, found = next(model.parameters()).device, []
+    for part in ids.split(batch_size):
+        part = part.to(device)
+        with evaluating(model):
+            logits = model(input_ids=part).logits[:, :-1].float()
+        found.append(F.cross_entropy(logits.transpose(1, 2), part[:, 1:], reduction="none").cpu())
+    return torch.cat(found).mean(0).tolist()

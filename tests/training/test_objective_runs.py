@@ -13,7 +13,7 @@ from cookbook.training import (
     SpanDenoisingCollator,
     TextInfillingCollator,
 )
-from cookbook.training.objective_runs import fit, held_out_loss, own_loss
+from cookbook.training.objective_runs import by_place, fit, held_out_loss, own_loss
 
 ROWS = pack([np.tile(np.arange(10, 19), 36)], 32)  # a pattern that is quickly known
 COLLATE = {
@@ -60,3 +60,11 @@ def test_the_mean_weighs_tokens_not_batches():
     whole = held_out_loss(model, rows, COLLATE["gpt2"])
     apart = held_out_loss(model, rows, COLLATE["gpt2"], batch_size=1)
     assert abs(whole - apart) < 1e-5
+
+
+def test_the_prices_of_all_places_average_to_the_loss():
+    model = new("gpt2")
+    prices = by_place(model, [ROWS[i] for i in range(6)], batch_size=4)
+    assert len(prices) == 31
+    mean = held_out_loss(model, pack(ROWS.input_ids[:6], 32), COLLATE["gpt2"])
+    assert abs(np.mean(prices) - mean) < 1e-5
