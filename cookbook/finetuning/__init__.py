@@ -4,13 +4,16 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["adapters", "baselines", "cells", "comparison", "costs", "distillation", "encoding",
-                "fit", "freezing", "layers", "multitask", "peft_methods", "results", "strategies",
-                "trials"],
+    submodules=["adapters", "assessment", "baselines", "cards", "cells", "comparison", "costs",
+                "distillation", "encoding", "fit", "forecasts", "freezing", "layers", "multitask",
+                "peft_methods", "results", "selection", "strategies", "task_fit",
+                "transferability", "trials"],
     submod_attrs={
+        "assessment": ["Assessment", "Recommendation"],
         "comparison": ["Comparison", "compare"],
         "fit": ["check_tokenizer", "tokenizer_fit"],
         "results": ["Result", "intervals", "table"],
+        "selection": ["recommend"],
         "strategies": ["STRATEGIES", "fine_tune"],
     },
 )  # fmt: skip
