@@ -21,7 +21,7 @@ from cookbook.training import groups
 
 # A new head wants an ordinary rate, whatever the adapter beside it is trained with: a prompt's 0.1
 # would saturate a pooler within a few steps.
-HEAD_RATE = 1e-3
+HEAD_RATE = 3e-3
 LOOKS = 8  # at the validation split, at most; the run is short, and looking costs as much as steps
 
 

@@ -66,7 +66,7 @@ def test_lora_adapts_every_matrix_of_every_layer_and_merges(job):
 
 
 def test_the_rate_of_a_prompt_is_not_the_rate_of_the_head(job):
-    """A prompt's 0.3 would push the head's weights far off within four steps; 1e-3 cannot."""
+    """A prompt's 0.3 would push the head's weights far off within four steps; 3e-3 cannot."""
     import dataclasses
 
     start = peft_methods.prompt(dataclasses.replace(job, learning_rate=1e-12)).model
@@ -78,4 +78,4 @@ def test_the_rate_of_a_prompt_is_not_the_rate_of_the_head(job):
         if after[n].requires_grad
     }
     prompt = far.pop("prompt_encoder.default.embedding.weight")
-    assert prompt > 0.1 and far and max(far.values()) < 0.01
+    assert prompt > 0.1 and far and max(far.values()) < 0.02
