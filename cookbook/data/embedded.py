@@ -2,7 +2,8 @@
 
 Nothing is downloaded: docstrings are read from a fixed list of installed packages, digits from
 scikit-learn, glyphs from the fonts of matplotlib. It builds and caches; what each set holds is
-decided in `docstring_sets` and `glyphs`. All chapters use it through `cookbook.data.load`.
+decided in the files of that name (`docstring_sets`, `docstring_tasks`, `glyphs`, `locale_names`).
+All chapters use it through `cookbook.data.load`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cookbook.data import docstring_sets, glyphs, splits
+from cookbook.data import (
+    docstring_mentions,
+    docstring_questions,
+    docstring_sets,
+    docstring_tasks,
+    glyphs,
+    locale_names,
+    splits,
+)
 from cookbook.data.errors import DataError
 
 if TYPE_CHECKING:
@@ -40,6 +49,12 @@ PACKAGES = {
 }  # fmt: skip
 SKIP = {"tests", "test", "testing", "site-packages", "dist-packages", "idlelib", "lib2to3",
         "__pycache__"}  # fmt: skip
+# Sets that are made of `docstrings`: name -> a function of that set.
+DERIVED: dict[str, Callable] = docstring_sets.DERIVED | {
+    "docstring-summaries": docstring_tasks.summaries,
+    "docstring-qa": docstring_questions.questions,
+    "docstring-mentions": docstring_mentions.mentions,
+}
 
 
 def names() -> list[str]:
@@ -62,7 +77,7 @@ def build(name: str) -> DatasetDict:
         raise DataError(f"{name!r} is not an embedded data set: choose one of {', '.join(names())}")
     folder = cache_folder() / name
     if not (folder / "dataset_dict.json").exists():
-        if name != "docstrings" and name in docstring_sets.DERIVED:
+        if name in DERIVED:
             build("docstrings")  # outside the lock below: each set has a lock of its own
         _make(name, folder)
     return load_from_disk(str(folder))
@@ -232,8 +247,6 @@ _BUILDERS: dict[str, Callable[[], Any]] = {
     "docstrings": _docstrings,
     "digits": _digits,
     "glyphs": glyphs.build,
-    **{
-        name: (lambda make=make: make(build("docstrings")))
-        for name, make in docstring_sets.DERIVED.items()
-    },
+    "locale-names": locale_names.build,
+    **{name: (lambda make=make: make(build("docstrings"))) for name, make in DERIVED.items()},
 }

@@ -47,7 +47,8 @@ def test_an_unknown_name():
         embedded.build("docstring")
     assert str(caught.value) == (
         "'docstring' is not an embedded data set: choose one of "
-        "digits, docstring-pairs, docstring-topics, docstrings, glyphs"
+        "digits, docstring-mentions, docstring-pairs, docstring-qa, docstring-summaries, "
+        "docstring-topics, docstrings, glyphs, locale-names"
     )
 
 
