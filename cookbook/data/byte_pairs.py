@@ -22,9 +22,10 @@ def train_byte_pairs(
     """A tokenizer trained on `texts`: 256 bytes, the most frequent pairs of pieces, five specials.
 
     The special tokens are those of `train_tokenizer`, with the same ids; a text stands between
-    [CLS] and [SEP]. What looks like a special token within a text is text, unless the call says
-    `split_special_tokens=False`. Source: Sennrich et al. 2016, arXiv:1508.07909; on bytes, Radford
-    et al. 2019. Raises ValueError for fewer than 261 tokens, for which there would be no room.
+    [CLS] and [SEP]. A text that speaks of "[MASK]" means the word: encode it with
+    `split_special_tokens=True`, or it becomes the token. Source: Sennrich et al. 2016,
+    arXiv:1508.07909; on bytes, Radford et al. 2019. Raises ValueError for fewer than 261 tokens,
+    for which there would be no room.
 
     >>> tokenizer = train_byte_pairs(["the cat  sat\\n"] * 50, vocab_size=280)
     >>> tokenizer.decode(tokenizer("a cat\\n\\n  sat", add_special_tokens=False)["input_ids"])
@@ -51,5 +52,5 @@ def train_byte_pairs(
     pieces.post_processor = TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
     return PreTrainedTokenizerFast(
         tokenizer_object=pieces, model_max_length=max_length, clean_up_tokenization_spaces=False,
-        split_special_tokens=True, bos_token="[CLS]", eos_token="[SEP]", **SPECIAL,
+        bos_token="[CLS]", eos_token="[SEP]", **SPECIAL,
     )  # fmt: skip

@@ -27,7 +27,7 @@ def decoder(name: str, *, is_decoder: bool = True, random: bool = False, seed: i
     import transformers
 
     torch.manual_seed(seed)
-    with _quiet():
+    with quiet():
         config = _configuration(name, is_decoder=is_decoder)
         head, report = transformers.AutoModelForCausalLM, {"missing_keys": []}
         if random:
@@ -51,7 +51,7 @@ def encoder_decoder(name: str, *, seed: int = 0) -> tuple[Any, list[str]]:
     import transformers
 
     torch.manual_seed(seed)
-    with _quiet():
+    with quiet():
         reader = transformers.AutoModel.from_pretrained(
             resolve(name), config=_configuration(name), dtype=torch.float32, **LOADING
         )
@@ -73,8 +73,8 @@ def _configuration(name: str, **changes: bool) -> Any:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """No load report and no bars: what was missing is returned."""
+def quiet() -> Iterator[None]:
+    """Within, `transformers` prints neither reports nor bars: what was missing is returned."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
