@@ -44,7 +44,7 @@ def setting(rows: int) -> tuple[Any, dict[str, torch.Tensor], Any]:
     full = [
         row
         for row in pair_rows(pairs, tokenizer, LENGTHS)
-        if (len(row["input"]), len(row["pair"])) == LENGTHS
+        if (len(row["input_ids"]), len(row["pair_ids"])) == LENGTHS
     ]
     if len(full) < rows:
         raise SystemExit(f"only {len(full)} pairs are long enough for a batch of {rows}")

@@ -85,14 +85,15 @@ class ContrastiveLoss:
 def pair_rows(
     dataset: Any, tokenizer: PreTrainedTokenizerBase, lengths: tuple[int, int] = (32, 64)
 ) -> list[dict[str, Any]]:
-    """A row of ids a text: `input`, and `pair` and `negative` where the data has those columns.
+    """Rows of `input_ids`, and `pair_ids` and `negative_ids` where the data has such a column.
 
-    `lengths` are the longest text and the longest pair or negative, in tokens. `groups` numbers the
-    different texts, so that a loss can know which rows are no negatives of one another.
+    The columns are `text`, `text_pair` and `negative`. `lengths` are the longest text and the
+    longest pair or negative, in tokens. `groups` numbers the different texts, so that a loss can
+    know which rows are no negatives of one another. A row's names are those of the model's inputs.
     """
     columns = {name: side for name, side in SIDES.items() if name in dataset.column_names}
     coded = {
-        side: tokenizer(
+        f"{side}_ids": tokenizer(
             list(dataset[name]), truncation=True, max_length=lengths[side != "input"]
         )["input_ids"]
         for name, side in columns.items()
@@ -113,10 +114,9 @@ class PairCollator:
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
         batch = {}
-        for side in (side for side in SIDES.values() if side in rows[0]):
-            padded = self.tokenizer.pad(
-                [{"input_ids": row[side]} for row in rows], return_tensors="pt"
-            )
+        for side in (side for side in SIDES.values() if f"{side}_ids" in rows[0]):
+            ids = [{"input_ids": row[f"{side}_ids"]} for row in rows]
+            padded = self.tokenizer.pad(ids, return_tensors="pt")
             batch[f"{side}_ids"] = padded["input_ids"]
             mask = "attention_mask" if side == "input" else f"{side}_mask"
             batch[mask] = padded["attention_mask"]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Curve = list[tuple[float, float]]
-PLACED = 128  # held-out pairs that a place on the plane is measured on
+PLACED = 64  # held-out pairs that a place on the plane is measured on
 
 
 def pairs_of(data: DatasetDict, negative_column: str = "") -> DatasetDict:
