@@ -1,11 +1,14 @@
 """Where the folders lie that ship with the repository: the notebooks and the small checkpoint.
 
-It finds folders and reads nothing in them. In a checkout they are where git has them; an
-installed wheel carries them inside the package (setup.py puts them there). Used by
-`models/initialization.py` and `chapters.py`, and so by every chapter whose model is `docbert`.
+It finds folders, and of files reads the results of benchmarks only. In a checkout they are where
+git has them; an installed wheel carries the folders inside the package (setup.py puts them there).
+Used by `models/initialization.py` and `chapters.py`, and so by every chapter whose model is
+`docbert`.
 """
 
+import json
 from pathlib import Path
+from typing import Any
 
 SHIPPED = {"docbert": "data/docbert", "notebooks": "notebooks"}
 PACKAGE = Path(__file__).resolve().parent
@@ -27,3 +30,16 @@ def folder(name: str) -> Path:
     if not found.is_dir():
         raise FileNotFoundError(f"{name} is missing: expected in {found}")
     return found
+
+
+def measured(name: str) -> dict[str, Any] | None:
+    """What the benchmark of this name measured, as committed; None where it is not at hand.
+
+    Results stay in the checkout: a wheel has none, and a chapter then says so.
+
+    >>> measured("no such benchmark") is None
+    True
+    """
+    path = PACKAGE.parent / "benchmarks" / "results" / f"{name}.json"
+    in_checkout = (PACKAGE.parent / "pyproject.toml").is_file() and path.is_file()
+    return json.loads(path.read_text()) if in_checkout else None

@@ -34,6 +34,7 @@ MAY_IMPORT = {
     "evaluation_plots": {"canvas"},
     "embedding_plots": {"canvas"},
     "image_plots": {"canvas"},
+    "selection_plots": {"canvas"},
     "doctor": set(),
     "data": GROUND | {"plots"},
     "models": GROUND | {"plots"},

@@ -23,3 +23,14 @@ def test_a_missing_folder_is_named(tmp_path, monkeypatch):
         shipped.folder("docbert")
     with pytest.raises(KeyError):
         shipped.folder("passwords")
+
+
+def test_results_are_read_from_a_checkout_only(tmp_path, monkeypatch):
+    results = tmp_path / "benchmarks" / "results"
+    results.mkdir(parents=True)
+    (results / "speed.json").write_text('{"ratio": 2}')
+    monkeypatch.setattr(shipped, "PACKAGE", tmp_path / "cookbook")
+    assert shipped.measured("speed") is None  # no pyproject.toml: somebody else's folder
+    (tmp_path / "pyproject.toml").touch()
+    assert shipped.measured("speed") == {"ratio": 2}
+    assert shipped.measured("silence") is None
