@@ -2,8 +2,9 @@
 
 The parameter sections of numpydoc name each parameter and describe it; the first sentence of the
 description is the answer. It reads numpydoc only, and asks one kind of question: to answer it is
-to find the right entry and where its first sentence ends. Splits and ledger are `docstring_tasks`'.
-Chapter 15 uses it.
+to find the right entry and where its first sentence ends. Libraries repeat their conventions: a
+quarter of the held-out questions have the words of their answer in training too (not the text in
+which to find them). Splits and ledger are `docstring_tasks`'. Chapter 15 uses it.
 """
 
 from __future__ import annotations
