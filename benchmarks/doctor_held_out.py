@@ -36,11 +36,6 @@ def tasks(seeds: int) -> list[run.Task]:
     return broken + [run.Task(name, seed) for name in fine for seed in range(seeds)]
 
 
-def rates(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Runs, and the shares detected and rightly named."""
-    return {"runs": len(rows)} | {name: run.share(rows, name) for name in ("detected", "right")}
-
-
 def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
     """Shares by family and by fault, what was missed, and every false alarm."""
     mutations = run.verdicts()
@@ -50,18 +45,15 @@ def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
     fine = [row for row in results if not row["fault"]]
     family = held_out_family.NAME
     return {
-        "fault_runs": rates(broken),
+        "fault_runs": run.rates(broken),
         "fresh_in_the_new_family": {"name": family}
-        | rates([row for row in fresh if row["family"] == family]),
-        "fresh_in_the_older_families": rates([r for r in fresh if r["family"] != family]),
-        "as_first_written": rates(rewritten),
-        "families": {
-            name: rates([row for row in broken if row["family"] == name])
-            for name in sorted({row["family"] for row in broken})
-        },
-        "faults": run._by_fault(broken),
-        "missed": [run._told(row) for row in broken if not row["detected"]],
-        "wrong_primary": [run._told(r) for r in broken if r["detected"] and not r["right"]],
+        | run.rates([row for row in fresh if row["family"] == family]),
+        "fresh_in_the_older_families": run.rates([r for r in fresh if r["family"] != family]),
+        "as_first_written": run.rates(rewritten),
+        "families": run.by_family(broken),
+        "faults": run.by_fault(broken),
+        "missed": [run.told(row) for row in broken if not row["detected"]],
+        "wrong_primary": [run.told(r) for r in broken if r["detected"] and not r["right"]],
         "healthy": {
             "runs": len(fine),
             "configurations": len({row["name"] for row in fine}),

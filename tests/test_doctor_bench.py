@@ -95,12 +95,14 @@ def test_shares_are_counted_over_runs(bench):
         return who | said | {"error": "", "cpu_s": 6}
 
     quiet = {"fault": "", "name": "sgd", "seed": 0, "faults": [], "error": "", "cpu_s": 6}
-    loud = quiet | {"name": "t5_plain", "faults": ["O1"], "all": ["O1 …"]}
+    loud = quiet | {"name": "warm_restarts", "faults": ["O1"], "all": ["O1 …"]}
     rows = [row("L4", ["L4", "R2"]), row("O1", ["O1", "L4"], seed=1), row(None, [], family="t5")]
     found = run.summary([*rows, quiet, loud])
     assert found["fault_runs"] == {"runs": 3, "detected": 0.6667, "right": 0.3333}
-    assert found["tuned_families"] == {"runs": 2, "detected": 1.0, "right": 0.5}
-    assert found["held_out_family"] == {"name": "t5", "runs": 1, "detected": 0.0, "right": 0.0}
+    assert found["families"] == {
+        "t5": {"runs": 1, "detected": 0.0, "right": 0.0},
+        "vit": {"runs": 2, "detected": 1.0, "right": 0.5},
+    }
     cell = found["faults"]["L4"]["vit"]
     assert (cell["steps_until_alarm"], cell["wrong"]) == (20, {"O1": 1})
     assert found["healthy"]["held_out"]["false_alarms"] == 1
@@ -111,10 +113,8 @@ def test_shares_are_counted_over_runs(bench):
 def test_a_missed_floor_is_named(bench):
     script = bench("doctor_faults")
     rates = {"runs": 100, "detected": 0.96, "right": 0.9}
-    found = {"fault_runs": rates, "tuned_families": rates, "held_out_family": rates,
-             "healthy": {"all": {"false_alarms": 0}}}  # fmt: skip
+    found = {"fault_runs": rates, "healthy": {"all": {"false_alarms": 0}}}
     assert script.missed(found) == []
-    assert len(script.missed(found | {"held_out_family": rates | {"detected": 0.9}})) == 1
     assert len(script.missed(found | {"fault_runs": rates | {"detected": 0.9, "right": 0.8}})) == 2
     assert len(script.missed(found | {"healthy": {"all": {"false_alarms": 2}}})) == 1
 
@@ -132,6 +132,39 @@ def test_the_committed_result_holds_the_floors(bench):
 def test_the_committed_table_is_that_of_the_mutations(bench):
     committed = json.loads((BENCHMARKS / "faults" / "applicability.json").read_text())
     assert committed == bench("faults.table").applicability()
+
+
+def test_every_fault_is_committed_once_more_in_a_way_that_was_held_out(bench):
+    table, held_out = bench("faults.table"), bench("faults.held_out_healthy")
+    fresh = table.fresh_table()
+    assert {mutation.fault for mutation in fresh} == set(table.applicability())
+    tagged = {mutation.fault for mutation in fresh if "tagging" in mutation.families}
+    assert len(tagged) > 40
+    names = set(held_out.configurations())
+    assert not names & {c.name for c in bench("faults.healthy").configurations()}
+    assert len(names) >= 30
+
+
+def test_a_held_out_reading_tells_the_new_family_and_the_rewritten_mutations_apart(bench):
+    script = bench("doctor_held_out")
+
+    def row(name, family, found, fault="O7"):
+        said = {"primary": found, "faults": [found] if found else [], "advice": [], "alarms": {}}
+        return {"fault": fault, "name": name, "family": family, "seed": 0, "error": "",
+                "cpu_s": 6} | said  # fmt: skip
+
+    quiet = {"fault": "", "name": "tagging_plain", "seed": 0, "faults": [], "error": "", "cpu_s": 6}
+    found = script.summary([
+        row("an_average_that_is_never_updated", "tagging", "O7"),
+        row("an_average_that_is_never_updated", "bert", "O2"),
+        row("weights_put_back_when_the_step_is_over", "bert", None),
+        quiet,
+        quiet | {"seed": 1, "faults": ["O1"], "all": ["O1 …"]},
+    ])  # fmt: skip
+    assert found["fresh_in_the_new_family"]["detected"] == 1.0
+    assert found["fresh_in_the_older_families"] == {"runs": 1, "detected": 0.0, "right": 0.0}
+    assert found["as_first_written"] == {"runs": 1, "detected": 0.0, "right": 0.0}
+    assert (found["healthy"]["runs"], found["healthy"]["false_alarms"]) == (2, 1)
 
 
 def test_a_peer_detects_what_it_does_not_say_of_the_healthy_twin(bench):

@@ -2,8 +2,8 @@
 
 Encoder classifier, masked LM, causal LM (GPT-2), instruction tuning (Llama), encoder-decoder (T5),
 ViT in a handwritten loop, LoRA on two of them, and a contrastive pair of towers. They train on real
-rows, small enough for a second or two of CPU. `HELD_OUT` is the family that no threshold of the
-doctor was ever tuned on. It holds no fault.
+rows, small enough for a second or two of CPU. A family that no check was written with stands in
+`held_out_family`. It holds no fault.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from torch.nn import functional
 from faults import material
 from faults.recipe import Recipe
 
-HELD_OUT = "t5"
 SUBJECTS = (1, 5, 7)  # networkx, sympy, transformers: enough to tell apart in a minute
 CLASSES = len(SUBJECTS)
 COPIED = ("input_ids", "attention_mask", "token_type_ids", "labels")

@@ -78,7 +78,7 @@ def _register_families() -> None:
                 return evaluated(make(seed, loop))
 
             script.__name__ = f"{name.replace('-', '_')}_{loop}"
-            healthy(held_out=name == families.HELD_OUT)(script)
+            healthy()(script)
 
 
 _register_families()

@@ -201,43 +201,47 @@ def share(rows: list[dict[str, Any]], name: str) -> float | None:
 
 def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
     """The table: faults by family, and the healthy runs."""
-    from faults import families
-
     mutations = verdicts()
     broken = [
         found | judged(found, mutations[found["name"]]) for found in results if found["fault"]
     ]
-    held = [row for row in broken if row["family"] == families.HELD_OUT]
-    tuned = [row for row in broken if row["family"] != families.HELD_OUT]
     return {
-        "fault_runs": _rates(broken),
-        "tuned_families": _rates(tuned),
-        "held_out_family": {"name": families.HELD_OUT} | _rates(held),
-        "faults": _by_fault(broken),
-        "missed": [_told(row) for row in broken if not row["detected"]],
-        "wrong_primary": [_told(row) for row in broken if row["detected"] and not row["right"]],
+        "fault_runs": rates(broken),
+        "families": by_family(broken),
+        "faults": by_fault(broken),
+        "missed": [told(row) for row in broken if not row["detected"]],
+        "wrong_primary": [told(row) for row in broken if row["detected"] and not row["right"]],
         "not_in_the_bench": _absent(broken),
         "healthy": _healthy([found for found in results if not found["fault"]]),
         "cpu_minutes": round(sum(found["cpu_s"] for found in results) / 60, 1),
     }
 
 
-def _rates(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def by_family(broken: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The shares of each family."""
+    names = sorted({row["family"] for row in broken})
+    return {name: rates([row for row in broken if row["family"] == name]) for name in names}
+
+
+def rates(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Runs, and the shares detected and rightly named."""
     return {"runs": len(rows), "detected": share(rows, "detected"), "right": share(rows, "right")}
 
 
-def _told(row: dict[str, Any]) -> str:
+def told(row: dict[str, Any]) -> str:
+    """A run and what was said of it, in a line."""
     said = ", ".join(row["faults"]) or row["error"] or "nothing"
     return f"{row['fault']} {row['name']} in {row['family']}, seed {row['seed']}: {said}"
 
 
-def _by_fault(broken: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def by_fault(broken: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Fault → family → its shares, the ways it was committed, steps until the alarm."""
     table: dict[str, dict[str, Any]] = {}
     for row in broken:
         table.setdefault(row["fault"], {}).setdefault(row["family"], []).append(row)
     return {
-        fault: {family: _cell(rows) for family, rows in by_family.items()}
-        for fault, by_family in table.items()
+        fault: {family: _cell(rows) for family, rows in found.items()}
+        for fault, found in table.items()
     }
 
 
@@ -247,7 +251,7 @@ def _cell(rows: list[dict[str, Any]]) -> dict[str, Any]:
     for row in rows:
         if row["detected"] and not row["right"]:
             wrong[row["primary"]] = wrong.get(row["primary"], 0) + 1
-    cell = _rates(rows) | {"ways": sorted({row["name"] for row in rows})}
+    cell = rates(rows) | {"ways": sorted({row["name"] for row in rows})}
     cell |= {"steps_until_alarm": statistics.median(steps)} if steps else {}
     return cell | ({"wrong": wrong} if wrong else {})
 
