@@ -87,7 +87,7 @@ def test_heights_are_kept_so_that_a_comma_is_not_an_apostrophe():
 @pytest.mark.parametrize("character", ["A", "—", "\u01c4", "\u01d7", "\u0345", "i", "\u21da"])
 def test_all_of_the_ink_is_on_the_picture(character):
     """What is too wide or too high is drawn smaller, not cut: its proportions stay."""
-    path = glyphs._font(SANS)
+    path = glyphs._font(BOLD)
     ink = glyphs.draw(character, path) < 255
     rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
     basic = ImageFont.Layout.BASIC
