@@ -97,14 +97,28 @@ def test_a_batch_has_ink_as_one_and_captions_in_lower_case(tokenizer):
     )
 
 
-def test_a_small_set_is_learned_and_a_run_repeats_itself(tokenizer):
+def sixteen(tokenizer):
     rng = np.random.default_rng(0)
     words = "red blue round square open closed left right".split()
-    rows = [
+    return [
         {"pixels": rng.integers(0, 255, (1, 32, 32), dtype=np.uint8), "groups": row,
          "input_ids": tokenizer(f"{words[row % 8]} {words[row // 8]}")["input_ids"]}
         for row in range(16)
     ]  # fmt: skip
+
+
+def test_the_scale_is_clipped_after_every_step(tokenizer, monkeypatch):
+    monkeypatch.setattr("cookbook.models.two_towers.LARGEST_SCALE", 10.0)
+    scales = []
+    clip.train_clip(
+        sixteen(tokenizer), tokenizer, steps=2, batch_size=16, d=8,
+        on_step=lambda step, loss, scale: scales.append(scale),
+    )  # fmt: skip
+    assert scales[0] == pytest.approx(10, rel=1e-4) and max(scales) < 10.001
+
+
+def test_a_small_set_is_learned_and_a_run_repeats_itself(tokenizer):
+    rows = sixteen(tokenizer)
     seen = []
     settings = {"steps": 16, "batch_size": 16, "learning_rate": 2e-3, "d": 16}
     model = clip.train_clip(

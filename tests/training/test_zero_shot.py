@@ -47,6 +47,15 @@ def test_retrieval_of_a_perfect_and_of_a_shifted_model():
     assert all((ranks > 1).all() for ranks in shifted.values())
 
 
+def test_each_way_ranks_the_candidates_of_the_other_side():
+    pictures, captions = np.random.default_rng(1).normal(size=(2, 30, 4))
+    found = zero_shot.retrieve(pictures, captions)
+    for way, scores in (("caption", pictures @ captions.T), ("picture", captions @ pictures.T)):
+        ranks = [1 + (row > row[i]).sum() for i, row in enumerate(scores)]
+        assert found[way].tolist() == ranks
+    assert found["caption"].tolist() != found["picture"].tolist()
+
+
 def test_a_random_model_has_the_figures_of_chance():
     drawn = np.random.default_rng(0).normal(size=(2, 400, 32))
     drawn /= np.linalg.norm(drawn, axis=-1, keepdims=True)
