@@ -264,6 +264,8 @@ def _kind(feature: Any) -> str:
 
 
 def _short(value: Any, limit: int = 80) -> str:
+    if hasattr(value, "getbands"):  # a PIL image prints as an address in memory
+        return f"a picture of {value.width} x {value.height} pixels, {value.mode}"
     words = " ".join(str(value).split())
     return words if len(words) <= limit else words[: limit - 1] + "…"
 

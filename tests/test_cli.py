@@ -10,6 +10,7 @@ import re
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from PIL import Image
 
 from cookbook import chapters, cli
 
@@ -190,6 +191,19 @@ def test_data_previews_a_file(desk, capsys):
     )
     assert out.count("I like snow number") == 3
     assert re.search(r"^  good +\d+  +\d+\.\d%$", out, re.M)
+
+
+def test_data_previews_pictures_by_their_size(tmp_path, capsys):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    lines = ["file_name,caption"]
+    for row in range(12):
+        Image.new("RGB", (30, 20), (20 * row, 0, 0)).save(folder / f"{row}.png")
+        lines.append(f"{row}.png,a red of strength {row} in a row")
+    (folder / "metadata.csv").write_text("\n".join(lines))
+    assert cli.main(["data", str(folder)]) == 0
+    shown = capsys.readouterr().out
+    assert "a picture of 30 x 20 pixels, RGB" in shown and "0x" not in shown
 
 
 def test_data_that_is_not_there_is_one_line(desk, capsys):
