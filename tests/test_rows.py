@@ -67,7 +67,12 @@ ROWS = [
         "tests/data/test_augmentation.py::test_augment_appends_edited_copies_with_their_labels",
         "01_data_preparation # More data from the same data",
     ),
-    Row(7, "image augmentation: rotate, flip, crop", "09, 14"),
+    Row(
+        7,
+        "image augmentation: rotate, flip, crop",
+        "09, 14",
+        "tests/data/test_image_augmentation.py::test_four_quarter_turns_are_the_identity",
+    ),
     Row(
         8,
         "scaled dot-product and multi-head attention",
@@ -107,7 +112,12 @@ ROWS = [
     ),
     Row(13, "autoregressive language modelling", "04"),
     Row(14, "contrastive learning, text", "05"),
-    Row(15, "contrastive learning, image and text", "05, 14"),
+    Row(
+        15,
+        "contrastive learning, image and text",
+        "05, 14",
+        "tests/training/test_clip.py::test_a_small_set_is_learned_and_a_run_repeats_itself",
+    ),
     Row(16, "permutation and denoising objectives", "04"),
     Row(17, "initialisation: random, pretrained, modified and extended", "03, 06"),
     Row(
@@ -131,7 +141,7 @@ ROWS = [
     Row(30, "RNN", "04, 06"),
     Row(31, "Word2Vec", "04, 06"),
     Row(32, "ELMo", "04, 06"),
-    Row(33, "CLIP", "05, 14"),
+    Row(33, "CLIP", "05, 14", "tests/training/test_clip.py::test_the_loss_is_transformers"),
     Row(34, "VL-BERT", "05, 14"),
     Row(35, "DALL-E, in small", "05, 14"),
     Row(36, "Flamingo, in small", "05, 14"),
