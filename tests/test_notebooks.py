@@ -42,6 +42,14 @@ MEASURED = {
         "nsp_notices_exchange",
         "test_perplexity_ours",
     },
+    "12_evaluation_and_errors": {
+        "accuracy_best",
+        "temperature",
+        "recall_balanced",
+        "label_errors_recall",
+        "fall_integrated_gradients",
+        "swap_moved",
+    },
     "13_when_training_goes_wrong": {
         "padding_on_words",
         "ends_mended",
