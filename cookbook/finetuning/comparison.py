@@ -7,6 +7,7 @@ cells are kept, so a comparison can be interrupted and goes on where it was. Cha
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -172,7 +173,7 @@ class _Harness:
         began, chosen, self.first = time.monotonic(), {}, seeds[0]
         tried = {name: np.atleast_1d(self._rates(name)).tolist() for name in names}
         runs = sum(len(tried[name]) + len(seeds) - 1 for name in names)
-        with tqdm(total=runs, desc="comparing", unit="run", leave=False) as bar:
+        with _one_bar(), tqdm(total=runs, desc="comparing", unit="run", leave=False) as bar:
             for seed, name in ((seed, name) for seed in seeds for name in names):
                 rates = [chosen[name]] if name in chosen else tried[name]
                 late = budget is not None and time.monotonic() - began > 60 * budget
@@ -218,6 +219,19 @@ class _Harness:
             result.size = costs.size_on_disk(model)
             result.peak = costs.peak_memory(STRATEGIES[name], job)
         return result
+
+
+@contextlib.contextmanager
+def _one_bar() -> Iterator[None]:
+    """Within, the trainer shows no bar of its own: it goes by transformers' level of logging."""
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
 
 
 def _check(

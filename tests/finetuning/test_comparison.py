@@ -165,3 +165,13 @@ def test_text_in_another_alphabet_is_refused_before_anything_is_trained(run, cal
             )
         )
     assert calls == []
+
+
+def test_one_bar_is_shown_and_the_level_of_logging_comes_back(run, capsys):
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    run(names=["bitfit"], seeds=[0])
+    shown = capsys.readouterr().err
+    assert "comparing" in shown and "training" not in shown
+    assert logging.get_verbosity() == level
