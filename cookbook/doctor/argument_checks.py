@@ -12,8 +12,9 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import torch
 from torch.optim import lr_scheduler as schedules
-from torch.utils.data import RandomSampler, WeightedRandomSampler
+from torch.utils.data import DistributedSampler, RandomSampler, WeightedRandomSampler
 
 from cookbook.doctor import preserve
 from cookbook.doctor.checks import Skip
@@ -160,18 +161,39 @@ def check_evaluation_reads_all_rows(subject: Subject) -> Iterable[Finding]:
         told = "the evaluation loader draws its rows with replacement (bound: each row once)"
         yield Finding("E2", "error", told, "evaluate in order, without a sampler")
         return
-    lost = sample.total % _batch(subject) if _drops(subject) else 0
+    shares = getattr(sampler, "num_replicas", 1) if not _distributed() else 1
+    if isinstance(sampler, DistributedSampler) and shares > 1:
+        told = f"the evaluation loader reads the share of one of {shares} ranks, and there is but "
+        told += f"this process: {len(sampler)} of {sample.total} rows (bound: all)"
+        yield Finding("E2", "error", told, "evaluate in order, without a sampler")
+        return
+    loader = sample.loader if sample.loader is not None else own_loader(subject.trainer)
+    size = getattr(loader, "batch_size", None) or _batch(subject)
+    lost = sample.total % size if _drops(subject, loader) else 0
     if lost:
-        where = "the loader" if sample.loader is not None else "dataloader_drop_last=True"
+        where = "the loader" if loader is not None else "dataloader_drop_last=True"
         told = f"{where} drops {lost} of {sample.total} evaluation rows (bound: 0)"
         severity = "error" if lost == sample.total else "warn"
         yield Finding("E2", severity, told, "set drop_last=False for evaluation", {"lost": lost})
 
 
-def _drops(subject: Subject) -> bool:
+def _distributed() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def own_loader(trainer: Any) -> Any:
+    """The evaluation loader of a `Trainer` whose class makes its own; None of any other."""
+    method = getattr(type(trainer), "get_eval_dataloader", None)
+    library = ("transformers.", "trl.", "cookbook.")
+    if method is None or method.__module__.startswith(library):
+        return None
+    return trainer.get_eval_dataloader()
+
+
+def _drops(subject: Subject, loader: Any) -> bool:
     """Whether the last batch is dropped: `Trainer` has one setting for both of its loaders."""
-    if subject.eval.loader is not None:
-        return bool(getattr(subject.eval.loader, "drop_last", False))
+    if loader is not None:
+        return bool(getattr(loader, "drop_last", False))
     return bool(getattr(subject.args, "dataloader_drop_last", False))
 
 

@@ -27,6 +27,7 @@ class Seen:
 
     def __init__(self, run: Run, model: nn.Module, loader: Any = None) -> None:
         self.run, self.model, self.loader = run, model, loader
+        self.tags = type(kinds.base_of(model)).__name__.endswith("ForTokenClassification")
         self.noisy = parameters.dropouts(model)
         self.any_noise = [m for m in model.modules() if parameters.is_dropout(m)]
         self.last: tuple[tuple, dict] | None = None
@@ -77,6 +78,8 @@ class Seen:
         if found is not None and kinds.label_key(kwargs) is None:
             self.run.facts["embeddings"] = found.detach()[:ROWS].clone()
             self.run.facts["rows"] = rows
+            sides = contrastive.embeddings_of(output, rows)
+            self.run.facts["sides"] = [side.detach()[:ROWS].clone() for side in sides]
 
     def _look_at(self, logits: torch.Tensor, kwargs: dict) -> None:
         if len(logits) > 1:
@@ -235,14 +238,14 @@ class Seen:
 
     def count(self, scores: Any, labels: Any) -> None:
         """Add rows to the confusion of this evaluation; scores (rows, classes) or (rows,)."""
-        found = tallies.confusion(scores, labels)
+        found = tallies.confusion(scores, labels, tokens=self.tags)
         if found is not None and (self.counts is None or self.counts.shape == found.shape):
             self.counts = found if self.counts is None else self.counts + found
 
     def predictions(self, scores: Any, labels: Any) -> None:
         """All predictions of an evaluation at once; they count instead of what was seen."""
         scores = scores[0] if isinstance(scores, tuple) else scores
-        found = tallies.confusion(scores, labels)
+        found = tallies.confusion(scores, labels, tokens=self.tags)
         if found is not None:
             self.counts = found
 

@@ -25,6 +25,7 @@ NEAR = 0.02  # relative distance of the loss from ln N that counts as chance
 STARTED = 50  # steps after which a run has had its chance to leave the start
 DEGENERATE = 0.1  # scale of the similarities (1 / temperature) under which chance is the optimum
 NARROW = 4  # numbers a row under which all rows point one way by themselves
+ONE_POINT, GONE = 0.998, 0.05  # cosine, and share of the first loss, of nothing but attraction
 ROWS = 16
 
 
@@ -65,6 +66,26 @@ def collapse(
         f"unrelated embeddings have a mean cosine of {cosine:.3f} (bound: {COSINE}) and the loss "
         f"is {loss:.3f}, that of guessing among {n} ({chance:.3f}){told}",
         measured={"mean_cosine": cosine, "loss": loss, "chance": chance},
+    )  # fmt: skip
+
+
+def pulled_together(sides: list[torch.Tensor], loss: float, first: float) -> Finding | None:
+    """C1 if two sides of a run are one point and its loss has all but gone; else None.
+
+    Nothing pushes: where unrelated rows agree this far, a contrast at any usual temperature is at
+    chance, so a loss near zero is that of attraction alone. `first` is the loss at the start.
+    """
+    if len(sides) < 2 or min(len(side) for side in sides) < 4 or sides[0].shape[1] < NARROW:
+        return None
+    cosine = min(mean_cosine(side) for side in sides)
+    if not (cosine > ONE_POINT and math.isfinite(loss) and 0 <= loss < GONE * first):
+        return None
+    return Finding(
+        "C1", "error",
+        f"unrelated embeddings have a mean cosine of {cosine:.4f} (bound: {ONE_POINT}) while the "
+        f"loss fell from {first:.3g} to {loss:.3g}: pairs are drawn together and nothing apart",
+        "add negatives, or a term that keeps the embeddings' variance",
+        {"mean_cosine": cosine, "loss": loss},
     )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ RISE, LARGE, GRADIENT = 1.5, 1e-2, 10.0  # × the best loss; ‖Δw‖/‖w‖ a
 EXPLOSION, FLOOR = 10.0, 0.5  # × the loss at the start; under this a loss is as good as none
 STUCK_UPDATE = 0.1  # ‖Δw‖/‖w‖ of the first steps with which little can be learnt
 SPIKE = 1.4  # × the first loss: a throw from which nothing came back
+TURNED = 0.5  # cosine of a gradient and what is left of it at the step, where it was reversed
 THROWN, UNSOLVED = 0.1, 0.8  # relative rise in the first third; share of the first loss at the end
 EARLY = 0.03  # share of the plan within which a warm-up would have helped
 
@@ -183,6 +184,11 @@ def climbing(run: Run) -> str:
     if len(run.uphill) >= 3 and rows >= 12 and all(share == 1.0 for _, share in run.uphill):
         return (f"the gradient at the label's own logit was above 0 in 100 % of {rows} rows: the "
                 f"step makes the right answer less likely (bound: below 0)")  # fmt: skip
+    turned = run.values("turned")
+    if len(turned) >= 5 and max(turned) < -TURNED and curves.median(run.values("angle")) < 0:
+        return (f"the gradients were reversed between backward() and step(): their cosine was "
+                f"{curves.median(turned):.2f} in {len(turned)} of {len(turned)} steps (bound: "
+                f"above 0)")  # fmt: skip
     angles = run.values("angle")
     if len(angles) >= 5 and np.mean(np.array(angles) > 0) > 0.9 and curves.median(angles) > 0.05:
         losses = run.values("loss")

@@ -76,14 +76,14 @@ def _label_names(subject: Any) -> list[str]:
 def _none_for_evaluation(subject: Any, wanted: list[str]) -> Iterator[Finding]:
     """Labels in training that evaluation lacks, though a metric was asked for."""
     batch = subject.eval.batches[0] if subject.eval.batches else None
-    if subject.compute_metrics is None or not isinstance(batch, Mapping):
-        return
     declared = getattr(subject.args, "label_names", None)
+    if not isinstance(batch, Mapping) or not (declared or subject.compute_metrics):
+        return
     looked_for = list(declared) if declared else wanted
     if not any(name in batch for name in looked_for):
         yield Finding(
             "T14", "error",
-            f"a metric was asked for, but evaluation batches have none of {', '.join(looked_for)}: "
+            f"evaluation looks for labels, but its batches have none of {', '.join(looked_for)}: "
             f"only {', '.join(list(batch)[:6])}",
         )  # fmt: skip
 

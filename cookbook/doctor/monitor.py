@@ -17,7 +17,7 @@ from torch import nn
 
 from cookbook.doctor import batches, hooks, parameters, preserve, ranks, schedules, tallies
 from cookbook.doctor.records import Record, Run
-from cookbook.doctor.weights import WeightSamples, sample, spread
+from cookbook.doctor.weights import WeightSamples, cosine, no_gradient, sample, spread
 
 # Each of the first steps is measured, then two of every ten, of the later ones two of every 25.
 DENSE, SOMETIMES, RARELY = 12, 10, 25
@@ -71,7 +71,7 @@ class Monitor:
         ]
         for place, leaf in enumerate(self.leaves):
             handles.append(leaf.register_hook(hook(self._arrival(place, leaf))))
-        main = self._main_optimizer()
+        main = parameters.main_optimizer(self.optimizers, self.samples.chosen.values())
         if main is not None:
             handles.append(main.register_step_pre_hook(hook(self._before_step)))
             handles.append(main.register_step_post_hook(hook(self._after_step)))
@@ -95,16 +95,6 @@ class Monitor:
 
     def _hook(self, function: Callable) -> hooks.Hook:
         return hooks.Hook(function, self.cost)
-
-    def _main_optimizer(self) -> torch.optim.Optimizer | None:
-        """The optimizer that holds most of the sampled weights: its steps are the run's."""
-        ours = {id(p) for p in self.samples.chosen.values()}
-
-        def held(optimizer: Any) -> int:
-            return sum(id(p) in ours for g in optimizer.param_groups for p in g["params"])
-
-        able = [o for o in self.optimizers if isinstance(o, torch.optim.Optimizer)]
-        return max(able, key=held, default=None)
 
     def close(self) -> None:
         """Everything as it was; the run is over."""
@@ -156,13 +146,20 @@ class Monitor:
         self.seen.commit()
         if not self.measures() or grad.is_sparse:
             return
-        empty = leaf.grad is None or not bool(sample(leaf.grad).any())
+        empty = all(no_gradient(other.grad) for other in self._together(leaf))
         if empty and not first:  # somebody emptied them, and no step was made
             self.run.discarded += 1
         self.zeroed = bool(self.zeroed) or empty
-        self.arrived = (leaf, sample(grad).float().norm())
+        self.arrived = (leaf, sample(grad).float().clone())  # it may become leaf.grad itself
         if "arrived" not in self.run.facts:
             self.run.facts["arrived"] = bool(grad.any())
+
+    def _together(self, leaf: nn.Parameter) -> list[nn.Parameter]:
+        """The leaves that are emptied with this one: those of its optimizer, if there is but one.
+
+        Two optimizers may take turns, and each empties its own.
+        """
+        return self.leaves if len(self.optimizers) == 1 else [leaf]
 
     # -- the optimizer's step ----------------------------------------------------------------------
 
@@ -215,9 +212,11 @@ class Monitor:
             if plain and self.device.type == "cpu" and not record.norm.isfinite():
                 self.seen.not_finite("gradient")
         if self.arrived is not None and self.micro == 1:
-            leaf, norm = self.arrived
+            leaf, came = self.arrived
             if leaf.grad is not None and not leaf.grad.is_sparse:
-                record.clipped = sample(leaf.grad).float().norm() / norm.clamp_min(1e-30)
+                left = sample(leaf.grad).float()
+                record.clipped = left.norm() / came.norm().clamp_min(1e-30)
+                record.turned = cosine(left, came)
         self.lacking.look(steps, self.run.facts)
         if self.scaler is not None and (steps < DENSE or steps % 50 == 0):
             record.scale = float(self.scaler.get_scale())

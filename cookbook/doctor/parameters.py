@@ -115,3 +115,14 @@ class Lacking:
         facts["lacking_moved"] = any(
             not torch.equal(weights.sample(p), old) for p, old in self.before
         )
+
+
+def main_optimizer(optimizers: Sequence[Any], weights: Iterable[nn.Parameter]) -> Any:
+    """The optimizer that holds most of these weights: its steps are the run's. None without one."""
+    ours = {id(p) for p in weights}
+
+    def held(optimizer: Any) -> int:
+        return sum(id(p) in ours for g in optimizer.param_groups for p in g["params"])
+
+    return max((o for o in optimizers if isinstance(o, torch.optim.Optimizer)), key=held,
+               default=None)  # fmt: skip

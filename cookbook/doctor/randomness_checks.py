@@ -24,7 +24,7 @@ ROWS, READS = 16, 3  # rows that are read, and how often
 DRAWS = 32  # readings of a row in each worker
 CHANCE = 1e-6  # that workers agree though they draw by themselves
 TIMEOUT = 60  # seconds to wait for a worker
-SELF_SUPERVISED = ("masked-lm", "contrastive", "causal-lm", "seq2seq")
+SELF_SUPERVISED = ("masked-lm", "contrastive", "seq2seq")
 
 
 def check_evaluation_stays_the_same(subject: Any) -> Iterable[Finding]:
@@ -37,8 +37,9 @@ def check_evaluation_stays_the_same(subject: Any) -> Iterable[Finding]:
     places = _spread(sample.total)
     changed = [place for place in places if _varies(sample, place)]
     if changed:
+        # A window drawn from a long text is how language models are often evaluated.
         yield Finding(
-            "D6", "error",
+            "D6", "warn" if subject.kind == "causal-lm" else "error",
             f"{len(changed)} of {len(places)} evaluation rows change when they are read again "
             f"(bound: none), such as row {changed[0]}",
             measured={"changed": len(changed), "rows": len(places)},

@@ -23,7 +23,8 @@ class Record:
 
     `loss` is the raw mean loss of its window; `grad` the norm of the sampled gradient, `norm` that
     of all of it; `update` is the median ‖Δw‖/‖w‖ of the sampled weights, `angle` the cosine between
-    Δw and the gradient; `clipped` is the gradient at the step over the one that arrived.
+    Δw and the gradient; `clipped` is the gradient at the step over the one that arrived, `turned`
+    the cosine between these two.
     """
 
     step: int
@@ -38,6 +39,7 @@ class Record:
     angle: Any = None
     overshoot: Any = None  # cosine of the last Δw and this gradient: above 0 it went too far
     clipped: Any = None
+    turned: Any = None
     fresh: Any = None  # did the window begin with gradients that were zero
     swallowed: Any = None  # share of half-precision weights with a gradient that did not change
     stuck: Any = None  # the same since the anchor, many steps ago

@@ -100,18 +100,18 @@ def _harmless(subject: Any, sample: Any, places: list[int]) -> bool:
 def _unattended(sample: Any, name: str) -> Iterable[Finding]:
     masks = [row.get("attention_mask") for row in sample.rows if isinstance(row, Mapping)]
     sums = [np.asarray(mask).sum() for mask in masks if mask is not None]
-    if not sums:
-        batches = [b for b in sample.batches if isinstance(b, Mapping)]
-        masks = [b.get("attention_mask") for b in batches]
-        sums = [s for m in masks if isinstance(m, torch.Tensor) and m.dim() == 2 for s in m.sum(1)]
-    nothing = sum(int(s) == 0 for s in sums)
-    if nothing:
-        yield Finding(
-            "D9", "error",
-            f"{nothing:,} of {len(sums):,} {name} rows have an attention mask of zeros only "
-            "(bound: none)",
-            measured={"rows_unattended": nothing, "rows": len(sums)},
-        )  # fmt: skip
+    batches = [b.get("attention_mask") for b in sample.batches if isinstance(b, Mapping)]
+    collated = [m for m in batches if isinstance(m, torch.Tensor) and m.dim() == 2]
+    for read, told in ((sums, "rows"), ([s for m in collated for s in m.sum(1)], "collated rows")):
+        nothing = sum(int(s) == 0 for s in read)
+        if nothing:
+            yield Finding(
+                "D9", "error",
+                f"{nothing:,} of {len(read):,} {name} {told} have an attention mask of zeros only "
+                "(bound: none)",
+                measured={"rows_unattended": nothing, "rows": len(read)},
+            )  # fmt: skip
+            return
 
 
 def _empty(sample: Any, name: str) -> Iterable[Finding]:

@@ -154,7 +154,14 @@ def memory_grows(run: Run) -> Iterator[Finding]:
 
 def contrastive_collapse(run: Run) -> Iterator[Finding]:
     """C1: judged by `contrastive` on the run's latest embeddings and losses."""
-    held, losses = run.facts.get("embeddings"), run.values("loss")[-LATEST:]
+    sides, began = run.facts.get("sides", []), run.values("loss")
+    if began and run.steps >= contrastive.STARTED:
+        late = curves.median(began[-LATEST:])
+        found = contrastive.pulled_together(sides, late, curves.median(began[:3]))
+        if found is not None:
+            yield found
+            return
+    held, losses = run.facts.get("embeddings"), began[-LATEST:]
     if held is None or run.uphill or len(losses) < LATEST:
         raise Skip("does not apply")
     if max(losses) - min(losses) > STEADY * curves.median(losses):

@@ -33,9 +33,15 @@ def labels_of(batch: Any) -> torch.Tensor | None:
     return found if isinstance(found, torch.Tensor) else None
 
 
-def confusion(scores: Any, labels: Any) -> torch.Tensor | None:
-    """(classes, classes) counts, labels in rows; None where this is no classification of rows."""
+def confusion(scores: Any, labels: Any, tokens: bool = False) -> torch.Tensor | None:
+    """(classes, classes) counts, labels in rows; None where nothing is classified.
+
+    With `tokens`, each labelled token of scores (rows, length, classes) and labels (rows, length)
+    counts, as a tagger's do; a language model's labels stand elsewhere.
+    """
     scores, labels = torch.as_tensor(scores), torch.as_tensor(labels)
+    if tokens and labels.dim() == 2 and scores.dim() == 3 and scores.shape[:2] == labels.shape:
+        scores, labels = scores.flatten(0, 1), labels.flatten()
     if labels.dim() != 1 or labels.is_floating_point() or len(labels) != len(scores):
         return None
     if scores.dim() == 2:

@@ -169,4 +169,3 @@ def is_number(value: Any) -> bool:
     if isinstance(value, torch.Tensor):
         return value.numel() == 1
     return isinstance(value, int | float) or hasattr(value, "__float__") and math.isfinite(value)
-

@@ -29,6 +29,15 @@ def sample(tensor: torch.Tensor) -> torch.Tensor:
     return flat[:: max(1, flat.numel() // ELEMENTS)][:ELEMENTS]
 
 
+def no_gradient(grad: torch.Tensor | None) -> bool:
+    """Whether there is none, or a sample of it is zero; of a sparse one nobody looks.
+
+    >>> no_gradient(None), no_gradient(torch.zeros(3)), no_gradient(torch.ones(3))
+    (True, True, False)
+    """
+    return grad is None or grad.is_sparse or not bool(sample(grad).any())
+
+
 def readable(tensor: Any) -> bool:
     """Whether a plain sample can be taken: dense, floating, whole on this device, not empty."""
     return (

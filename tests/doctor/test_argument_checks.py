@@ -7,7 +7,13 @@ import torch
 import transformers
 from torch import nn
 from torch.optim import lr_scheduler as schedules
-from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
+from torch.utils.data import (
+    DataLoader,
+    DistributedSampler,
+    SubsetRandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+)
 
 from cookbook.doctor import argument_checks
 from cookbook.doctor.checks import attempt
@@ -158,3 +164,25 @@ def test_a_precision_that_the_accelerator_ignores_is_found():
     assert verdicts(check, args=args, trainer=trainers["no"]) == [("P4", "warn")]
     assert verdicts(check, args=args, trainer=trainers["bf16"]) == []
     assert verdicts(check, args=SimpleNamespace(bf16=False), trainer=trainers["no"]) == []
+
+
+def test_the_share_of_one_rank_is_all_rows_only_among_ranks(monkeypatch):
+    sampler = DistributedSampler(rows(12), num_replicas=3, rank=0, shuffle=False)
+    loader = DataLoader(rows(12), 4, sampler=sampler)
+    assert verdicts(ROWS, eval_dataset=loader) == [("E2", "error")]
+    alone = DistributedSampler(rows(12), num_replicas=1, rank=0)
+    assert verdicts(ROWS, eval_dataset=DataLoader(rows(12), 4, sampler=alone)) == []
+    half = SubsetRandomSampler(range(6))  # the other half is trained on
+    assert verdicts(ROWS, eval_dataset=DataLoader(rows(12), 4, sampler=half)) == []
+    monkeypatch.setattr(argument_checks, "_distributed", lambda: True)
+    assert verdicts(ROWS, eval_dataset=loader) == []
+
+
+@pytest.mark.parametrize(("drop", "expected"), [(True, [("E2", "warn")]), (False, [])])
+def test_an_evaluation_loader_of_the_trainers_own_is_asked(drop, expected):
+    class Own:
+        def get_eval_dataloader(self):
+            return DataLoader(rows(10), 4, drop_last=drop)
+
+    assert verdicts(ROWS, eval_dataset=rows(10), trainer=Own()) == expected
+    assert argument_checks.own_loader(transformers.Trainer.__new__(transformers.Trainer)) is None

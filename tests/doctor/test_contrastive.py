@@ -36,6 +36,16 @@ def test_a_temperature_that_leaves_nothing_to_learn_is_named_at_once():
     assert collapse(one_way(), math.log(16), 16, scale=20.0) is None
 
 
+def test_two_sides_in_one_point_are_a_collapse_once_the_loss_has_gone():
+    point, apart = one_way(cosine=0.9999), one_way(cosine=0.5)
+    found = contrastive.pulled_together([point, point], 0.001, 1.0)
+    assert (found.fault, found.severity) == ("C1", "error")
+    assert contrastive.pulled_together([point, point], 0.4, 1.0) is None  # it is on its way
+    assert contrastive.pulled_together([point, apart], 0.001, 1.0) is None
+    assert contrastive.pulled_together([point], 0.001, 1.0) is None  # a regression of one output
+    assert contrastive.pulled_together([], 0.001, 1.0) is None
+
+
 class Towers(nn.Module):
     """Two towers over pairs; `spread` is how much an embedding owes to its row."""
 

@@ -124,3 +124,15 @@ def test_descent_with_momentum_is_no_climb():
     for record in run.records:
         record.angle = 0.9
     assert found(run) == {}
+
+
+def test_gradients_reversed_before_the_step_are_a_climb():
+    def turned(by, angle):
+        run = run_of(falling(20))
+        for record in run.records:
+            record.turned, record.angle = by, angle
+        return found(run)
+
+    assert "reversed" in turned(-1.0, -0.6)["L4"].evidence
+    assert turned(1.0, -0.6) == {} and turned(0.1, -0.6) == {}  # noise was added
+    assert turned(-1.0, 0.6) == {}  # and the optimizer maximizes: a descent in the end

@@ -66,3 +66,11 @@ def test_full_losses_of_micro_batches_are_l3(found):
     assert found(micro_batches(told=12)) == {}  # several losses of one batch, reported as one
     assert found(micro_batches(attempts=12)) == {}  # scaled, by a factor nobody knows here
     assert found(micro_batches(loss_gradients=[1.0, 1.0])) == {}
+
+
+def test_full_losses_of_most_micro_batches_are_l3_and_weights_by_tokens_are_not(found):
+    last_only = micro_batches(loss_gradients=(1.0, 1.0, 1.0, 0.25) * 3)
+    assert found(last_only)["L3"].measured["ratio"] == pytest.approx(3.25)
+    by_tokens = (0.31, 0.22, 0.27, 0.2) * 3
+    assert found(micro_batches(loss_gradients=by_tokens)) == {}
+    assert found(micro_batches(loss_gradients=(1.0, 0.25, 0.25, 0.25) * 3)) == {}  # by chance whole

@@ -95,6 +95,19 @@ def test_a_metric_without_labels_is_never_computed(tiny_bert, tokenizer):
     assert found(label_checks.check_labels_arrive, having) == []
 
 
+@pytest.mark.parametrize(
+    ("names", "expected"), [(["start_positions"], [("T14", "error")]), (["labels"], []), (None, [])]
+)
+def test_label_names_of_another_task_leave_evaluation_without_a_loss(
+    tiny_bert, tokenizer, names, expected
+):
+    rows = rows_of(tokenizer, labels=lambda i: i % 3)
+    args = types.SimpleNamespace(label_names=names)
+    subject = Subject(classifier(tiny_bert), train_dataset=rows, eval_dataset=rows,
+                      processing_class=tokenizer, args=args)  # fmt: skip
+    assert found(label_checks.check_labels_arrive, subject) == expected
+
+
 def test_rows_of_a_task_that_the_forward_pass_cannot_take_are_passed_over(tokenizer):
     rows = [{"prompt_ids": [1, 2], "chosen_ids": [3], "rejected_ids": [4, 5]}] * 16
     subject = Subject(gpt2(tokenizer), train_dataset=rows, data_collator=lambda rows: rows[0])

@@ -219,3 +219,33 @@ def test_micro_batches_of_a_loop_are_divided_or_l3(divided):
                 optimizer.zero_grad()
             watch.step(loss, batch=(x, y))
     assert watch.report.faults() == ([] if divided else ["L3"])
+
+
+def test_gradients_are_left_over_where_only_some_are_emptied(model):
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    monitor = Monitor(model, [optimizer])
+    for _ in range(4):
+        loss_of(model).backward(), optimizer.step(), model[2].zero_grad()
+    assert [r.fresh for r in monitor.run.records] == [True, False, False, False]
+
+
+def test_of_two_optimizers_each_empties_its_own(model):
+    first, second = (torch.optim.SGD(model[i].parameters(), 0.1) for i in (0, 2))
+    monitor = Monitor(model, [first, second])
+    for _ in range(4):
+        second.zero_grad(), loss_of(model).backward(), second.step()
+    assert all(r.fresh for r in monitor.run.records)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_what_happens_to_a_gradient_before_the_step_is_seen(model, sign):
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    monitor = Monitor(model, [optimizer])
+    for _ in range(4):
+        optimizer.zero_grad(), loss_of(model).backward()
+        for parameter in model.parameters():
+            parameter.grad.mul_(sign * 0.5)
+        optimizer.step()
+    monitor.run.settle()
+    assert monitor.run.values("turned") == pytest.approx([sign] * 4)
+    assert monitor.run.values("clipped") == pytest.approx([0.5] * 4)

@@ -59,3 +59,12 @@ def test_lacking_parameters_are_watched_for_gradients_and_movement():
         model[0].weight.add_(1)
     lacking.look(3, facts)
     assert facts["lacking_moved"]
+
+
+def test_the_main_optimizer_holds_most_of_the_weights():
+    few, many = nn.Linear(2, 2), nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    first, second = (torch.optim.SGD(m.parameters(), 0.1) for m in (few, many))
+    weights = [*few.parameters(), *many.parameters()]
+    assert parameters.main_optimizer([first, second], weights) is second
+    assert parameters.main_optimizer([first, second], few.parameters()) is first
+    assert parameters.main_optimizer([object()], weights) is None

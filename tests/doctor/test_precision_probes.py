@@ -23,9 +23,25 @@ class Shielded(nn.Module):
             return self.inner(x)
 
 
+class Mixed(nn.Module):
+    """Some layers of three in fp32, as a head or a gate may be on purpose."""
+
+    def __init__(self, full):
+        super().__init__()
+        self.layers, self.full = nn.ModuleList(nn.Linear(3, 3) for _ in range(3)), full
+
+    def forward(self, x):
+        for place, layer in enumerate(self.layers):
+            with torch.autocast("cpu", torch.bfloat16, enabled=place >= self.full):
+                x = layer(x.float())
+        return x
+
+
 @pytest.mark.parametrize(
     ("model", "args", "expected"),
     [
+        (Mixed(2), BF16, [("P4", "warn")]),
+        (Mixed(1), BF16, []),
         (Shielded(), BF16, [("P4", "warn")]),
         (Shielded(), FULL, []),
         (Shielded(), None, []),

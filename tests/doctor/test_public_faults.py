@@ -79,6 +79,7 @@ def test_optimizer_built_before_the_embeddings_were_replaced(tiny_bert, tokenize
     model = tiny_bert("BertForSequenceClassification", num_labels=2)
     stale = torch.optim.AdamW(model.parameters(), lr=1e-3)
     model.set_input_embeddings(nn.Embedding(len(tokenizer) + 8, 32))
+    model.config.vocab_size = len(tokenizer) + 8  # else nobody could load it again: K1
     given = {"train_dataset": labelled, "processing_class": tokenizer}
     report = examine(model, **given, optimizer=stale)
     assert report.primary.fault == "O6", str(report)

@@ -96,6 +96,14 @@ def test_where_noise_is_the_task_or_rows_cannot_be_read_again():
     assert d6(Denoising()) == [] and d6(Stream()) == []
 
 
+@pytest.mark.parametrize(
+    ("kind", "expected"), [("causal-lm", [("D6", "warn")]), ("masked-lm", []), ("seq2seq", [])]
+)
+def test_windows_drawn_from_texts_are_a_warning_for_a_causal_model(monkeypatch, kind, expected):
+    monkeypatch.setattr(Subject, "kind", kind)
+    assert d6(Rows(TORCH)) == expected
+
+
 # -- D7 ------------------------------------------------------------------------------------------
 
 

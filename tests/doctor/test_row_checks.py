@@ -69,6 +69,18 @@ def test_rows_without_attention(tokenizer, empty, expected):
     assert found(row_checks.check_rows_hold_something, subject) == expected
 
 
+@pytest.mark.parametrize(("first", "expected"), [(0, [("D9", "error")]), (1, [])])
+def test_a_collator_that_hides_a_row_altogether(tokenizer, first, expected):
+    def collate(rows):
+        batch = tokenizer.pad(rows, return_tensors="pt")
+        batch["attention_mask"][0] *= first
+        return batch
+
+    rows = [dict(tokenizer("a copy of two")) for _ in range(32)]
+    subject = Subject(None, train_dataset=rows, data_collator=collate)
+    assert found(row_checks.check_rows_hold_something, subject) == expected
+
+
 @pytest.mark.parametrize("encoded", [True, False])
 @pytest.mark.parametrize(("empty", "expected"), [(1, []), (8, [("D9", "warn")])])
 def test_empty_texts(tokenizer, empty, expected, encoded):

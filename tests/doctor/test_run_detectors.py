@@ -101,3 +101,12 @@ def test_a_loss_that_passes_by_chance_is_no_collapse(found):
     for place, record in enumerate(run.records[-10:]):
         record.loss += 0.1 * (place - 4.5)
     assert found(run) == {}
+
+
+@pytest.mark.parametrize(("end", "faults"), [(0.001, {"C1"}), (0.8, set())])
+def test_pairs_drawn_together_and_nothing_apart_are_c1(found, end, faults):
+    side = 1 + 0.001 * torch.randn(16, 8)
+    losses = [1.0, 0.9, 0.8, *[end] * 80]
+    run = Run(records=[Record(i + 1, loss=v) for i, v in enumerate(losses)], steps=len(losses))
+    run.facts |= {"sides": [side, side], "embeddings": side, "rows": 16}
+    assert set(found(run)) == faults

@@ -47,3 +47,10 @@ def test_embeddings_of_an_encoder_and_of_a_bare_matrix(tiny_bert):
     matrix = torch.randn(4, 8)
     assert tallies.embeddings(matrix, 4) is matrix
     assert tallies.embeddings(matrix, 5) is None and tallies.embeddings(None, 4) is None
+
+
+def test_each_labelled_token_of_a_tagger_counts():
+    scores = torch.nn.functional.one_hot(torch.tensor([[0, 1, 1], [1, 0, 0]]), 2).float()
+    labels = torch.tensor([[0, 1, -100], [0, -100, -100]])
+    assert tallies.confusion(scores, labels, tokens=True).tolist() == [[1, 1], [0, 1]]
+    assert tallies.confusion(scores, labels[:, :2], tokens=True) is None

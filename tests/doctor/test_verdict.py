@@ -64,3 +64,8 @@ def test_a_model_that_mixes_rows_or_positions_is_not_mended_by_a_mask():
     assert [f.fault for f in verdict.rank(mixed)][0] == "M10"
     assert verdict.split(mixed[:2])[0].fault == "M9"
     assert verdict.split([found("M2"), found("M5", "error")])[0].fault == "M5"
+
+
+def test_a_mask_and_a_shift_explain_what_they_do_to_the_labels():
+    assert verdict.split([found("T2"), found("T10")])[0].fault == "T10"
+    assert verdict.split([found("T1"), found("L1")])[0].fault == "L1"
