@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cookbook.canvas import BLUE, DASHED, GREY, PALETTE, RED, canvas, finish, name_ends
+from cookbook.canvas import BLUE, DASHED, GREY, PALETTE, RED, canvas, finish
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,21 +65,22 @@ def by_rate(
     """Scores at the rates that were tried, `{name: [(rate, score)]}`; a ring marks each best.
 
     >>> ax = by_rate({"AdamW": [(1e-4, 0.6), (1e-3, 0.8)]}, reference={"majority": 0.2})
-    >>> ax.get_xscale(), [text.get_text() for text in ax.texts]
+    >>> ax.get_xscale(), [text.get_text() for text in ax.get_legend().get_texts()]
     ('log', ['majority', 'AdamW'])
     """
-    with canvas(ax, (6.4, 3.6)) as ax:
-        ends = [(height, name, GREY) for name, height in (reference or {}).items()]
-        for height, *_ in ends:
-            ax.axhline(height, color=GREY, linewidth=1, linestyle=DASHED)
+    with canvas(ax, (7.2, 3.6)) as ax:
+        for name, height in (reference or {}).items():
+            ax.axhline(height, color=GREY, linewidth=1, linestyle=DASHED, label=name)
         for color, (name, points) in zip(cycle(PALETTE), scores.items(), strict=False):
             x, y = np.array(sorted(points), dtype=float).T
-            ax.plot(x, y, "o-", color=color, linewidth=1.6, markersize=4)
+            ax.plot(x, y, "o-", color=color, linewidth=1.6, markersize=4, label=name)
             best = int(np.argmax(y))
             ax.plot(x[best], y[best], "o", color=color, markersize=10, fillstyle="none")
-            ends.append((float(y[-1]), name, color))
         ax.set_xscale("log")
-        name_ends(ax, ends)
+        # The lines end at different rates: names at the edge would belong to none of them.
+        ax.legend(
+            loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, labelcolor="linecolor"
+        )
         return finish(ax, title, "learning rate", y_label, grid="y")
 
 
