@@ -18,21 +18,24 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
 
 import arms
 import machine
-from faults import held_out_family, held_out_healthy, run, table
+from faults import again_healthy, held_out_family, held_out_healthy, run, table
 
 NAME = "doctor_held_out"
 FIRST_WRITTEN = "fresh_as_first_written"
 
 
-def tasks(seeds: int) -> list[run.Task]:
-    """Every fresh mutation in its families, and every healthy script that was held out."""
+def tasks(seeds: int, second: bool = False) -> list[run.Task]:
+    """Every fresh mutation in its families, and every healthy script that was held out.
+
+    `second`: those of the second set.
+    """
     broken = [
         run.Task(m.name, seed, family, m.fault)
-        for m in table.fresh_table()
+        for m in (table.again_table() if second else table.fresh_table())
         for family in m.families
         for seed in range(seeds)
     ]
-    fine = held_out_healthy.configurations()
+    fine = again_healthy.CONFIGURATIONS if second else held_out_healthy.configurations()
     return broken + [run.Task(name, seed) for name in fine for seed in range(seeds)]
 
 
@@ -73,11 +76,12 @@ def main() -> None:
     """Run, say what is wrong, add the reading to the result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--reading", default="again", help="its name in the result")
+    parser.add_argument("--second", action="store_true", help="the second set")
     parser.add_argument("--only", default="", help="IDs of faults or names of scripts, by commas")
     parser.add_argument("--seeds", type=int, default=run.FAULT_SEEDS)
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
-    load, wanted = machine.load_average(), tasks(given.seeds)
+    load, wanted = machine.load_average(), tasks(given.seeds, given.second)
     if given.only:
         names = set(given.only.split(","))
         wanted = [task for task in wanted if names & {task.fault, task.name, task.family}]

@@ -61,7 +61,7 @@ def fingerprint(held_out: bool = False, doctor: bool = True) -> str:
     files += ROOT.glob("benchmarks/faults/**/*.py")
     found = hashlib.sha256()
     for path in sorted(files):
-        apart = path.name.startswith(("fresh_", "held_out_")) and not held_out
+        apart = path.name.startswith(("fresh_", "held_out_", "again_")) and not held_out
         if not path.name.startswith(("run.", "peer")) and not apart:
             found.update(path.read_bytes())
     return found.hexdigest()[:12]
@@ -103,10 +103,10 @@ def recipe_of(task: Task) -> Any:
 
 def healthy_scripts() -> dict[str, Any]:
     """Name of a healthy script → what makes it."""
-    from faults import healthy, held_out_healthy
+    from faults import again_healthy, healthy, held_out_healthy
 
     known = {c.name: c.make for c in healthy.configurations()}
-    return known | held_out_healthy.configurations()
+    return known | held_out_healthy.configurations() | again_healthy.CONFIGURATIONS
 
 
 def work(task: Task) -> dict[str, Any]:
@@ -181,7 +181,8 @@ def verdicts() -> dict[str, Any]:
     """Name of a mutation → the mutation."""
     from faults import table
 
-    return {mutation.name: mutation for mutation in [*table.table(), *table.fresh_table()]}
+    known = [*table.table(), *table.fresh_table(), *table.again_table()]
+    return {mutation.name: mutation for mutation in known}
 
 
 def judged(found: dict[str, Any], mutation: Any) -> dict[str, Any]:

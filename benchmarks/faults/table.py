@@ -42,6 +42,8 @@ class Mutation:
 
 _TABLE: list[Mutation] = []
 _FRESH: list[Mutation] = []
+_AGAIN: list[Mutation] = []
+AGAIN = ("again_data_and_models", "again_training")  # written after the first reading was mended
 
 
 def fault(
@@ -52,6 +54,16 @@ def fault(
     def register(apply: Callable[[Any], None]) -> Callable[[Any], None]:
         made = Mutation(identifier, apply.__name__, apply, tuple(families.split()), **how)
         (_FRESH if fresh else _TABLE).append(made)
+        return apply
+
+    return register
+
+
+def again(identifier: str, families: str, **how: Any) -> Callable[[Callable], Callable]:
+    """Register for the second set."""
+
+    def register(apply: Callable[[Any], None]) -> Callable[[Any], None]:
+        _AGAIN.append(Mutation(identifier, apply.__name__, apply, tuple(families.split()), **how))
         return apply
 
     return register
@@ -74,6 +86,15 @@ def fresh_table() -> list[Mutation]:
     names = [mutation.name for mutation in _FRESH]
     assert len(set(names)) == len(names) and not known & set(names), "a name stands twice"
     return list(_FRESH)
+
+
+def again_table() -> list[Mutation]:
+    """The mutations of `AGAIN`: a second set, smaller."""
+    for group in AGAIN:
+        importlib.import_module(f"faults.mutations.{group}")
+    names = [m.name for m in [*table(), *fresh_table(), *_AGAIN]]
+    assert len(set(names)) == len(names), "a name stands twice"
+    return list(_AGAIN)
 
 
 def applicability() -> dict[str, dict[str, list[str]]]:
