@@ -115,8 +115,11 @@ class Task:
         seed: int = 0,
         around: Callable[..., contextlib.AbstractContextManager] | None = None,
         keep: bool = False,
+        quiet: bool = False,
     ) -> Outcome:
         """Train `steps` updates and score on validation; `keep` leaves the model in the outcome.
+
+        It shows a progress bar unless `quiet`, for whoever shows one of many runs.
 
         `around(model, optimizer, scheduler)` gives a context to train in, such as
         `updates.measured` or the doctor's `Watch`; what it yields is the outcome's `seen`, and is
@@ -134,7 +137,9 @@ class Task:
         context = around or (lambda *_: contextlib.nullcontext())
         batches = self.batches(setting.batch_size, seed)
         torch.manual_seed(seed)
-        bar = tqdm(total=steps, desc=f"{setting.optimizer} {setting.rate:g}", leave=False)
+        bar = tqdm(
+            total=steps, desc=f"{setting.optimizer} {setting.rate:g}", leave=False, disable=quiet
+        )
         with bar, clipped(model, optimizer, setting.clip) as norms:
             with context(model, optimizer, scheduler) as seen:
                 tell = getattr(seen, "step", lambda loss: None)
