@@ -4,11 +4,16 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["generative", "initialization", "outputs", "profiling", "recurrent", "registry",
-                "replaced_tokens", "samples", "text", "word2vec"],
+    submodules=["bridge", "convolutional", "generative", "image_tokens", "initialization",
+                "multimodal", "outputs", "profiling", "recurrent", "registry", "replaced_tokens",
+                "samples", "text", "two_towers", "vision", "word2vec"],
     submod_attrs={
+        "bridge": ["FlamingoBridge", "GatedCrossAttention", "Resampler"],
+        "convolutional": ["Convolutional", "Vgg"],
+        "image_tokens": ["ImageTokenizer", "TextToImage", "VectorQuantizer"],
         "initialization": ["count_parameters", "extend_vocabulary", "freeze", "load_model",
                            "load_tokenizer", "resolve", "save_half"],
+        "multimodal": ["JointEncoder"],
         "profiling": ["architecture_table", "overfit", "peak_bytes"],
         "recurrent": ["ElmoLM", "RecurrentLM", "lstm_step"],
         "registry": ["architectures", "build"],

@@ -101,6 +101,50 @@ ARCHITECTURES = (
         "bert-to-bert", "encoder-decoder", "target text", "arXiv:1907.12461",
         "generation from encoders one has", "generative.bert_to_bert", "shortened",
     ),
+    Architecture(
+        "cnn", "images", "class", "LeCun et al., 1998",
+        "small images, small data, no time", "convolutional.cnn", "digits",
+    ),
+    Architecture(
+        "vgg", "images", "class", "arXiv:1409.1556",
+        "features for style and perception", "convolutional.vgg", "digits",
+    ),
+    Architecture(
+        "resnet", "images", "class", "arXiv:1512.03385",
+        "the default for images; backbone of detectors", "vision.resnet", "digits",
+    ),
+    Architecture(
+        "efficientnet", "images", "class", "arXiv:1905.11946",
+        "phones: most accuracy per product", "vision.efficientnet", "digits",
+    ),
+    Architecture(
+        "vit", "images", "class", "arXiv:2010.11929",
+        "large data, or a pretrained start", "vision.vit", "digits",
+    ),
+    Architecture(
+        "mae", "images", "masked patches", "arXiv:2111.06377",
+        "pretraining on images without labels", "vision.mae", "gaps", (), 4e-3,
+    ),
+    Architecture(
+        "vq-vae", "images", "pixels through codes", "arXiv:1711.00937",
+        "images as tokens for a decoder", "image_tokens.image_tokenizer", "pixels",
+    ),
+    Architecture(
+        "clip", "images and text", "matching pairs", "arXiv:2103.00020",
+        "search; classes named in words", "multimodal.clip", "paired", (), 2e-3,
+    ),
+    Architecture(
+        "vl-bert", "images and text", "masked words and patches", "arXiv:1908.08530",
+        "questions about an image", "multimodal.vl_bert", "asked", (), 0.01,
+    ),
+    Architecture(
+        "dall-e", "images and text", "next token, then next code", "arXiv:2102.12092",
+        "images from text", "image_tokens.text_to_image", "captioned", (), 0.01,
+    ),
+    Architecture(
+        "flamingo", "images and text", "next token, given an image", "arXiv:2204.14198",
+        "text about images, from two trained models", "bridge.flamingo", "described",
+    ),
 )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import collections
 import inspect
 import re
 from functools import cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -113,6 +114,68 @@ def neighbours(vocab_size: int = 512, seed: int = 0) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     negatives = draw_negatives(counts, len(centres), generator=generator)
     return {"centres": centres, "contexts": contexts, "negatives": negatives}
+
+
+@cache
+def _digits(image_size: int) -> tuple[Tensor, Tensor]:
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images = torch.tensor(digits.images, dtype=torch.float32)[:, None] / 8 - 1
+    return F.interpolate(images, size=(image_size, image_size)), torch.tensor(digits.target)
+
+
+def digits(rows: int = 20, image_size: int = 8, seed: int = 0) -> dict[str, Tensor]:
+    """`pixel_values` (rows, 1, size, size) from -1 to 1, `labels` (rows,): handwritten, in turn.
+
+    >>> digits(10)["labels"].tolist()
+    [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+    """
+    images, labels = _digits(image_size)
+    return {"pixel_values": images[:rows].clone(), "labels": labels[:rows].clone()}
+
+
+def pixels(rows: int = 20, image_size: int = 8, seed: int = 0) -> dict[str, Tensor]:
+    """Digits without labels."""
+    return {"pixel_values": digits(rows, image_size)["pixel_values"]}
+
+
+def gaps(
+    rows: int = 10, image_size: int = 8, seed: int = 0, patches: int = 16
+) -> dict[str, Tensor]:
+    """Digits, and which patches the masked autoencoder hides: always the same of each."""
+    noise = torch.rand(rows, patches, generator=torch.Generator().manual_seed(seed))
+    return pixels(rows, image_size) | {"noise": noise}
+
+
+def captioned(image_size: int = 8, seed: int = 0) -> dict[str, Tensor]:
+    """Ten digits, each class once, with "a picture of the digit …": no caption fits two images."""
+    batch = digits(10, image_size)
+    words = [[*CAPTION, WORDS[label]] for label in batch["labels"].tolist()]
+    ids = torch.tensor([[START, *(CAPTION_IDS[word] for word in text), END] for text in words])
+    return _padded(ids) | {"pixel_values": batch["pixel_values"]}
+
+
+def paired(image_size: int = 8, seed: int = 0) -> dict[str, Any]:
+    """CLIP's batch; its loss has to be asked for."""
+    return captioned(image_size) | {"return_loss": True}
+
+
+def asked(image_size: int = 8, seed: int = 0) -> dict[str, Tensor]:
+    """VL-BERT's batch: the digit's name is masked, only the image can tell; 2 patches as well."""
+    batch = captioned(image_size)
+    answer = batch["input_ids"] >= CAPTION_IDS[WORDS[0]]
+    labels = batch["input_ids"].masked_fill(~answer, -100)
+    noise = torch.rand(len(labels), 16, generator=torch.Generator().manual_seed(seed))
+    hidden = noise.argsort(1).argsort(1) < 2
+    ids = batch["input_ids"].masked_fill(answer, MASK)
+    return batch | {"input_ids": ids, "labels": labels, "hidden_patches": hidden}
+
+
+def described(image_size: int = 8, seed: int = 0) -> dict[str, Tensor]:
+    """Flamingo's batch: a caption to be written about each image."""
+    batch = captioned(image_size)
+    return batch | {"labels": batch["input_ids"].masked_fill(batch["input_ids"] == PAD, -100)}
 
 
 def _padded(ids: Tensor) -> dict[str, Tensor]:
