@@ -50,6 +50,18 @@ MEASURED = {
         "fall_integrated_gradients",
         "swap_moved",
     },
+    "08_optimizers_and_schedules": {
+        "majority",
+        "accuracy_AdamW",
+        "rate_SGD",
+        "first_step_per_rate",
+        "recall_before",
+        "gain_decayed",
+        "search_best",
+        "unseen_adam",
+        "schedule_broken_accuracy",
+        "recall_at_10",
+    },
     "13_when_training_goes_wrong": {
         "padding_on_words",
         "ends_mended",
