@@ -36,7 +36,7 @@ class Seen:
         self.logit_grads: tuple[torch.Tensor, Any] | None = None
         self.row_spread: Any = None
         self.graphs: deque = deque(maxlen=KEPT_GRAPHS)
-        self.paused = False
+        self.paused = self.remembered = False
         self.epoch: int | None = None
         self.counted = False
         self._fresh_evaluation()
@@ -59,14 +59,17 @@ class Seen:
         self.last = (args, kwargs)
         loss = tallies.own_loss(output)
         self.waiting = {"kwargs": kwargs, "args": args, "off": self._dropout_off()}
+        logits = kinds.logits_of(output)
+        whole = logits if isinstance(logits, torch.Tensor) and logits.requires_grad else loss
+        self.remembered = whole is not None and whole.requires_grad
+        if self.remembered:
+            self.remember_graph(whole)  # alive with whatever is kept: the loss, or the output
         if loss is not None and loss.requires_grad:
-            self.remember_graph(loss)
             if measure and self.run.steps < 16:
                 loss.register_hook(self._loss_gradient)
             self.finite(loss.detach())
         if measure and self.run.steps >= contrastive.STARTED and not self.run.uphill:
             self._embeddings(args, kwargs, output)
-        logits = kinds.logits_of(output)
         if measure and logits is not None and logits.dim() == 2 and logits.requires_grad:
             self._look_at(logits, kwargs)
         return loss
@@ -168,7 +171,8 @@ class Seen:
 
     def loss(self, loss: Any, batch: Any) -> None:
         """What the loop tells: the loss that it descends, and the batch it came from."""
-        if isinstance(loss, torch.Tensor) and loss.grad_fn is not None:
+        known, self.remembered = self.remembered, False
+        if isinstance(loss, torch.Tensor) and loss.grad_fn is not None and not known:
             self.remember_graph(loss)
         self.finite(loss.detach() if isinstance(loss, torch.Tensor) else loss)
         if batch is None:

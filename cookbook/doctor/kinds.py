@@ -45,7 +45,7 @@ def kind_of(model: Any, batches: list, loss_fn: Any = None) -> str:
     base = base_of(model)
     name, config = type(base).__name__, getattr(base, "config", None)
     batch = batches[0] if batches else None
-    if loss_fn is not None and not name.endswith(("CausalLM", "MaskedLM")):
+    if loss_fn is not None and not name.endswith(("CausalLM", "MaskedLM", "TokenClassification")):
         return _by_labels(batch, model)
     if config is not None and getattr(config, "is_encoder_decoder", False) and _generates(base):
         return "seq2seq"

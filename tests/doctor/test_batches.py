@@ -1,3 +1,4 @@
+import pytest
 import torch
 from torch import nn
 
@@ -89,3 +90,15 @@ def test_the_first_batch_of_each_epoch_is_marked():
     for _ in range(7):
         passed(seen)
     assert list(run.epochs) == [0, 1, 2] and len(set(run.epochs.values())) == 3
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_kept_outputs_hold_their_graphs_too(keep):
+    run, kept = Run(), []
+    seen, x = Seen(run, MODEL), torch.ones(4, 3)
+    for _ in range(5):
+        logits = MODEL(x)
+        kept += [logits] if keep else []
+        seen.forward((x,), {}, logits, training=True, measure=False)
+        seen.loss(nn.functional.cross_entropy(logits, torch.zeros(4, dtype=torch.long)), None)
+    assert run.graphs == (5 if keep else 1, 5)

@@ -223,3 +223,20 @@ def test_rows_cut_into_inputs_and_targets_for_a_model_that_shifts(cut):
         )
     said, _ = found(gpt2(), data)
     assert [f.fault for f in said] == (["L1"] if cut else [])
+
+
+@pytest.mark.parametrize(("offset", "faults"), [(1, ["L1"]), (0, [])])
+def test_a_tagger_under_a_loss_that_shifts(tiny_bert, tokenizer, offset, faults):
+    model = tiny_bert("BertForTokenClassification", num_labels=4)
+    data = [dict(tokenizer("a copy of two tensors and of an array")) for _ in range(8)]
+    for place, row in enumerate(data):
+        row["labels"] = [(7 * i + place) % 4 if i % 3 else 0 for i in range(len(row["input_ids"]))]
+
+    def loss(outputs, batch):
+        kept, labels = outputs.logits, batch["labels"]
+        kept = kept[:, : kept.shape[1] - offset]
+        return nn.functional.cross_entropy(kept.flatten(0, 1), labels[:, offset:].flatten())
+
+    subject = Subject(model, train_dataset=data, loss_fn=loss)
+    assert subject.kind == "tagger"
+    assert [f.fault for f in loss_probes.check_label_shift(subject)] == faults
