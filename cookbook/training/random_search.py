@@ -100,12 +100,10 @@ def random_search(
     >>> 1e-4 < max(found, key=lambda trial: trial.score).settings["rate"] < 1e-2
     True
     """
-    from tqdm.auto import tqdm
-
     known, done, began = _read(file, fingerprint), [], time.perf_counter()
-    bar = tqdm(range(trials), "searching", leave=False)
-    for number in bar:
-        settings = draw(space, number, seed)
+    drawn = [draw(space, number, seed) for number in range(trials)]
+    bar = _bar(sum(_key(settings) not in known for settings in drawn))
+    for settings in drawn:
         trial = known.get(_key(settings))
         if trial is None:
             if time.perf_counter() - began > seconds:
@@ -114,10 +112,18 @@ def random_search(
             found = float(score(settings))
             trial = Trial(settings, found, time.perf_counter() - started)
             _append(file, fingerprint, trial)
+            bar.set_postfix_str(f"best {max(_finite([*done, trial]), default=math.nan):.3f}")
+            bar.update()
         done.append(trial)
-        bar.set_postfix(best=f"{max(_finite(done), default=math.nan):.3f}")
     bar.close()
     return done
+
+
+def _bar(total: int) -> Any:
+    """A progress bar with the time left; none where nothing is left to run."""
+    from tqdm.auto import tqdm
+
+    return tqdm(total=total, desc="searching", leave=False, disable=total == 0)
 
 
 def best(trials: Sequence[Trial]) -> Trial:
