@@ -157,6 +157,11 @@ def check_evaluation_reads_all_rows(subject: Subject) -> Iterable[Finding]:
         raise Skip("does not apply")
     sampler = getattr(sample.loader, "sampler", None)
     drawn = isinstance(sampler, RandomSampler) and sampler.replacement
+    if isinstance(sampler, RandomSampler) and sampler.num_samples < sample.total and not drawn:
+        told = f"the evaluation loader draws {sampler.num_samples} of {sample.total} rows anew at "
+        told += "each evaluation (bound: all)"
+        yield Finding("E2", "warn", told, "evaluate in order, without a sampler")
+        return
     if drawn or isinstance(sampler, WeightedRandomSampler):
         told = "the evaluation loader draws its rows with replacement (bound: each row once)"
         yield Finding("E2", "error", told, "evaluate in order, without a sampler")

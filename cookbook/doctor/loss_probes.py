@@ -93,13 +93,14 @@ def _causal(
     """Decoders: the target of a position must be the next token."""
     if str(getattr(subject.config, "model_type", "")) in BIDIRECTIONAL:
         raise Skip("does not apply")
-    shares = {k: offset_share(tokens, target, k) for k in (0, 1, 2, 3)}
+    shares = {k: offset_share(tokens, target, k) for k in (-1, 0, 1, 2, 3)}
     best = max(shares, key=lambda k: shares[k])
     if shares[best] < MATCH or shares[1] >= 0.9 * shares[best]:
         return
     if not decoder and not is_causal(subject, batch):
         return  # a bidirectional model that restores its input has other targets by right
-    what = "copies the token it stands on" if best == 0 else f"is trained on {best} tokens ahead"
+    what = f"is trained on {best} tokens ahead" if best > 0 else "repeats the token before it"
+    what = "copies the token it stands on" if best == 0 else what
     remedy = {
         0: "shift once: the target of position t is token t + 1 (a model's own loss does it)",
     }.get(best, "shift once: pass labels = input_ids to a model that shifts itself")
@@ -119,7 +120,7 @@ def _masked(
     labels = subject.labels(batch)
     if labels is not None and labels.shape == target.shape:
         labels = labels.cpu()
-        shares = {k: offset_share(labels, target, k) for k in (0, 1, 2)}
+        shares = {k: offset_share(labels, target, k) for k in (0, -1, 1, 2)}
         best = max(shares, key=lambda k: shares[k])
         if best and shares[best] >= MATCH and shares[0] < 0.9 * shares[best]:
             yield _misplaced(best, shares[best], "the label at offset")
@@ -146,12 +147,15 @@ def _misplaced(offset: int, share: float, what: str) -> Finding:
 def offset_share(tokens: torch.Tensor, target: torch.Tensor, offset: int) -> float:
     """Share of the targets (batch, length) that equal the token `offset` places further on.
 
+    A negative offset looks back.
+
     >>> x = torch.tensor([[5, 6, 7, 8]])
     >>> offset_share(x, torch.tensor([[6, 7, 8, IGNORE]]), 1)
     1.0
     """
-    length = target.shape[1] - offset
-    there, wanted = target[:, :length], tokens[:, offset:]
+    ahead, behind = max(offset, 0), max(-offset, 0)
+    there = target[:, behind : target.shape[1] - ahead]
+    wanted = tokens[:, ahead : tokens.shape[1] - behind]
     used = (there != IGNORE) & (wanted != IGNORE)
     # A target beyond the end of the row has no token to be compared with, and is left out.
     return float((there[used] == wanted[used]).float().mean()) if bool(used.any()) else 0.0

@@ -10,6 +10,7 @@ from torch.optim import lr_scheduler as schedules
 from torch.utils.data import (
     DataLoader,
     DistributedSampler,
+    RandomSampler,
     SubsetRandomSampler,
     TensorDataset,
     WeightedRandomSampler,
@@ -137,6 +138,10 @@ def test_a_loader_that_loses_rows_is_found():
     assert verdicts(ROWS, eval_dataset=DataLoader(rows(3), 4, drop_last=True)) == [("E2", "error")]
     drawn = DataLoader(rows(10), 4, sampler=WeightedRandomSampler([1.0] * 10, 10))
     assert verdicts(ROWS, eval_dataset=drawn) == [("E2", "error")]
+    some = DataLoader(rows(10), 4, sampler=RandomSampler(rows(10), num_samples=6))
+    assert verdicts(ROWS, eval_dataset=some) == [("E2", "warn")]
+    every = DataLoader(rows(10), 4, sampler=RandomSampler(rows(10)))
+    assert verdicts(ROWS, eval_dataset=every) == []
 
 
 def test_a_loader_that_reads_all_rows_is_healthy():

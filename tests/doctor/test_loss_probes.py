@@ -113,9 +113,11 @@ def test_rows_that_are_cut_into_input_and_target_are_shifted_twice():
     assert found(gpt2(), data)[0][0].measured["offset"] == 2
 
 
-@pytest.mark.parametrize("offset", [0, 1, 2])
+@pytest.mark.parametrize("offset", [-1, 0, 1, 2])
 def test_a_loss_function_of_the_readers_own_on_a_decoder(offset):
     def loss_fn(outputs, batch):
+        if offset < 0:
+            return token_loss(outputs.logits[:, -offset:], batch["labels"][:, :offset])
         end = LENGTH - offset
         return token_loss(outputs.logits[:, :end], batch["labels"][:, offset:])
 
@@ -225,7 +227,7 @@ def test_rows_cut_into_inputs_and_targets_for_a_model_that_shifts(cut):
     assert [f.fault for f in said] == (["L1"] if cut else [])
 
 
-@pytest.mark.parametrize(("offset", "faults"), [(1, ["L1"]), (0, [])])
+@pytest.mark.parametrize(("offset", "faults"), [(1, ["L1"]), (0, []), (-1, ["L1"])])
 def test_a_tagger_under_a_loss_that_shifts(tiny_bert, tokenizer, offset, faults):
     model = tiny_bert("BertForTokenClassification", num_labels=4)
     data = [dict(tokenizer("a copy of two tensors and of an array")) for _ in range(8)]
@@ -234,8 +236,11 @@ def test_a_tagger_under_a_loss_that_shifts(tiny_bert, tokenizer, offset, faults)
 
     def loss(outputs, batch):
         kept, labels = outputs.logits, batch["labels"]
-        kept = kept[:, : kept.shape[1] - offset]
-        return nn.functional.cross_entropy(kept.flatten(0, 1), labels[:, offset:].flatten())
+        if offset < 0:
+            kept, labels = kept[:, -offset:], labels[:, :offset]
+        else:
+            kept, labels = kept[:, : kept.shape[1] - offset], labels[:, offset:]
+        return nn.functional.cross_entropy(kept.flatten(0, 1), labels.flatten())
 
     subject = Subject(model, train_dataset=data, loss_fn=loss)
     assert subject.kind == "tagger"
