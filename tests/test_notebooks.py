@@ -50,6 +50,15 @@ MEASURED = {
         "fall_integrated_gradients",
         "swap_moved",
     },
+    "07_finetuning_strategies": {
+        "pieces_per_word",
+        "accuracy.full",
+        "trainable.lora",
+        "forgets.linear-probe",
+        "lora_behind",
+        "domain_gap",
+        "prompt_right",
+    },
     "08_optimizers_and_schedules": {
         "majority",
         "accuracy_AdamW",
