@@ -158,10 +158,11 @@ class _Harness:
 
         self.shared["texts"] = cells.digest(list(texts))
         if len(texts):
-            room = self.job.tokenizer.model_max_length - peft_methods.TOKENS
-            self.asked = masked_lm_rows(texts, self.job.tokenizer, min(TEXT_LENGTH, room))
-            reader = load_model(self.model, "masked-lm")
-            found = evaluate_masked_lm(reader, self.job.tokenizer, self.asked)
+            reader, tokenizer = load_model(self.model, "masked-lm"), self.job.tokenizer
+            positions = getattr(reader.config, "max_position_embeddings", TEXT_LENGTH)
+            room = min(tokenizer.model_max_length, positions) - peft_methods.TOKENS
+            self.asked = masked_lm_rows(texts, tokenizer, min(TEXT_LENGTH, room))
+            found = evaluate_masked_lm(reader, tokenizer, self.asked)
             self.remembered = found["masked_accuracy"]
 
     def run(
