@@ -28,9 +28,10 @@ class Memory:
     """Bytes of live tensors of one training step.
 
     `weights`, `gradients` and `optimizer` are sizes of what they say; `activations` is what the
-    forward pass leaves for the backward pass. `peak` is less than their sum: while the gradients
-    come, the activations go. `copies` are further copies of the weights, kept for later; `peak` has
-    them in it. Buffers of the model and the batch count as weights and as activations.
+    forward pass leaves for the backward pass. Where all is trained `peak` is below their sum: while
+    the gradients come, the activations go. `copies` are further copies of the weights, kept for
+    later; `peak` has them in it. Buffers of the model and the batch count as weights and as
+    activations.
     """
 
     weights: int
