@@ -5,8 +5,9 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=["bridge", "convolutional", "generative", "image_tokens", "initialization",
-                "multimodal", "outputs", "profiling", "recurrent", "registry", "replaced_tokens",
-                "samples", "text", "two_towers", "vision", "word2vec"],
+                "multimodal", "outputs", "profiling", "random_weights", "recurrent", "registry",
+                "replaced_tokens", "samples", "surgery", "text", "two_towers", "vision",
+                "word2vec"],
     submod_attrs={
         "bridge": ["FlamingoBridge", "GatedCrossAttention", "Resampler"],
         "convolutional": ["Convolutional", "Vgg"],
@@ -15,9 +16,11 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
                            "load_tokenizer", "resolve", "save_half"],
         "multimodal": ["JointEncoder"],
         "profiling": ["architecture_table", "overfit", "peak_bytes"],
+        "random_weights": ["draw_truncated", "weight_scales"],
         "recurrent": ["ElmoLM", "RecurrentLM", "lstm_step"],
         "registry": ["architectures", "build"],
         "replaced_tokens": ["ReplacedTokenDetection"],
+        "surgery": ["add_layers", "change_head", "pour", "report_of"],
         "text": ["bert_config"],
         "word2vec": ["Word2Vec", "draw_negatives", "skip_gram_pairs"],
     },
