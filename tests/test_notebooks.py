@@ -81,6 +81,14 @@ MEASURED = {
         "cosine_collapsed",
         "accumulated_transformers_4",
     },
+    "16_smaller_models": {
+        "accuracy_teacher",
+        "distillation_gain",
+        "accuracy_cut",
+        "accuracy_ignored",
+        "onnx_difference",
+        "onnx_int8_agreement",
+    },
 }
 HANGS = 1200  # seconds after which a process is not slow but stuck
 

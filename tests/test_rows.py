@@ -372,7 +372,13 @@ ROWS = [
         "tests/evaluation/test_interpretation.py::test_equal_to_captum",
         "12_evaluation_and_errors # Why did it say so?",
     ),
-    Row(63, "compression", "16"),
+    Row(
+        63,
+        "compression",
+        "16",
+        "tests/finetuning/test_pruning.py::test_a_cut_head_is_a_silent_head_and_its_weights_are_gone",
+        "16_smaller_models # Whole heads",
+    ),
     Row(
         64,
         "troubleshooting",

@@ -65,7 +65,7 @@ def head_importance(model: PreTrainedModel, batches: Iterable[Mapping[str, Any]]
                 (h * g).unflatten(-1, (-1, size)).sum((1, 3)).abs().sum(0)
                 for h, g in zip(outputs, slopes, strict=True)
             ]
-            total, rows = total + torch.stack(each).detach(), rows + len(batch["labels"])
+            total, rows = total + torch.stack(each).detach().float(), rows + len(batch["labels"])
     finally:
         model.train(training)
         for handle in found:
