@@ -111,12 +111,19 @@ ROWS = [
         "03_masked_language_modeling # Next sentence prediction",
     ),
     Row(13, "autoregressive language modelling", "04"),
-    Row(14, "contrastive learning, text", "05"),
+    Row(
+        14,
+        "contrastive learning, text",
+        "05",
+        "tests/maths/test_contrastive.py::test_info_nce_equals_a_cross_entropy_over_cosines",
+        "05_contrastive_learning # With pairs",
+    ),
     Row(
         15,
         "contrastive learning, image and text",
         "05, 14",
         "tests/training/test_clip.py::test_a_small_set_is_learned_and_a_run_repeats_itself",
+        "05_contrastive_learning # Pictures and words: CLIP",
     ),
     Row(16, "permutation and denoising objectives", "04"),
     Row(
