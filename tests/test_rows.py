@@ -226,7 +226,13 @@ ROWS = [
         "04, 06",
         "tests/models/test_recurrent.py::test_each_direction_sees_its_own_side_only",
     ),
-    Row(33, "CLIP", "05, 14", "tests/training/test_clip.py::test_the_loss_is_transformers"),
+    Row(
+        33,
+        "CLIP",
+        "05, 14",
+        "tests/training/test_clip.py::test_the_loss_is_transformers",
+        "05_contrastive_learning # Pictures and words: CLIP",
+    ),
     Row(
         34,
         "VL-BERT",
