@@ -70,3 +70,19 @@ def test_weights_that_were_ruined_remember_nothing(job, rows):
     for parameter in model.base_model.parameters():
         torch.nn.init.zeros_(parameter)
     assert costs.remembers(job.model, model, job.tokenizer, rows) < 0.2
+
+
+def test_the_head_reads_with_the_word_table_that_was_trained(job, rows, monkeypatch):
+    model = trained(job, "full", learning_rate=0.1)
+    reader = load_model(job.model, "masked-lm")
+    reader.bert.load_state_dict(model.bert.state_dict(), strict=False)  # the head is tied to it
+    expected = evaluate_masked_lm(reader, job.tokenizer, rows)
+    seen, ask = [], costs.evaluate_masked_lm
+
+    def spy(*arguments):
+        seen.append(ask(*arguments))
+        return seen[-1]
+
+    monkeypatch.setattr(costs, "evaluate_masked_lm", spy)
+    costs.remembers(job.model, model, job.tokenizer, rows)
+    assert seen[0]["loss"] == pytest.approx(expected["loss"], abs=1e-6)

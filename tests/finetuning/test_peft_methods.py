@@ -1,5 +1,6 @@
 """peft's methods under our heads: what the checkpoint lacked trains, the rest keeps its bits."""
 
+import peft
 import pytest
 import torch
 
@@ -79,3 +80,9 @@ def test_the_rate_of_a_prompt_is_not_the_rate_of_the_head(job):
     }
     prompt = far.pop("prompt_encoder.default.embedding.weight")
     assert prompt > 0.1 and far and max(far.values()) < 0.02
+
+
+@pytest.mark.parametrize("method", ["LoraConfig", "IA3Config"])
+def test_what_peft_saves_holds_all_that_is_new(new, method):
+    saved = peft.get_peft_model_state_dict(peft_methods.wrap(new(), method))
+    assert any("pooler" in name for name in saved) and any("classifier" in name for name in saved)
