@@ -27,6 +27,11 @@ def test_only_masked_places_are_swapped_and_chance_hits_count_as_original(model)
     masked = batch["labels"] != -100
     assert torch.equal(extra["corrupted"][~masked], batch["input_ids"][~masked])
     assert not extra["replaced"][~masked].any()
+    with torch.no_grad():  # a generator that always says 9, which is right for one place in two
+        model.generator.generator_lm_head.bias.zero_()[9] = 1e4
+    labels = torch.where(masked, torch.tensor([9, 8]).repeat(8), -100)
+    guessed = model(**batch | {"labels": labels}).extra
+    assert torch.equal(guessed["replaced"], labels == 8)
     logits = torch.zeros(1, 3, 512)
     logits[0, :, 9] = 1e4  # the generator is certain of 9
     swapped = swap(torch.tensor([[4, 4, 6]]), logits, torch.tensor([[9, 8, -100]]))
