@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 RECIPE = 1  # raise it when training or index change: it keys the cache
 SECONDS = 150.0  # of training, at the first call
 PAIRS, BATCH, LENGTHS = 24_000, 64, (24, 64)  # pairs to draw from, pairs a step, tokens
-INDEXED = 48  # tokens of a function that its vector is made of
+INDEXED = 32  # tokens of a function that its vector is made of
 # How a question begins says nothing about what is asked for.
 _ASKING = re.compile(
     r"^\W*(?:(?:how|what|which|where|is|can|could|do|does|to|i|you|we|want|need|a|the|way|there|"
@@ -208,10 +208,11 @@ def make(
 
 
 def _write(folder: Path, encoder: Any, tokenizer: Any, vectors: np.ndarray, rows: Any) -> None:
+    from cookbook.models.initialization import save_half
+
     temporary = folder.with_name(f"{folder.name}.{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
-    encoder.encoder.save_pretrained(temporary)
-    tokenizer.save_pretrained(temporary)
+    save_half(encoder.encoder, tokenizer, temporary)
     np.save(temporary / "vectors.npy", vectors.astype(np.float16))
     (temporary / "rows.json").write_text(json.dumps(list(rows)), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
