@@ -110,7 +110,13 @@ ROWS = [
         "test_label_0_follows_and_label_1_is_of_another_document",
         "03_masked_language_modeling # Next sentence prediction",
     ),
-    Row(13, "autoregressive language modelling", "04"),
+    Row(
+        13,
+        "autoregressive language modelling",
+        "04",
+        "tests/training/test_causal.py::test_the_loss_by_hand_is_the_loss_of_the_library",
+        "04_causal_and_denoising # 2 · Causal",
+    ),
     Row(
         14,
         "contrastive learning, text",
@@ -125,7 +131,13 @@ ROWS = [
         "tests/training/test_clip.py::test_a_small_set_is_learned_and_a_run_repeats_itself",
         "05_contrastive_learning # Pictures and words: CLIP",
     ),
-    Row(16, "permutation and denoising objectives", "04"),
+    Row(
+        16,
+        "permutation and denoising objectives",
+        "04",
+        "tests/training/test_permutation.py::test_a_position_sees_neither_itself_nor_a_later_one",
+        "04_causal_and_denoising # 6 · Permutation",
+    ),
     Row(
         17,
         "initialisation: random, pretrained, modified and extended",
@@ -144,12 +156,14 @@ ROWS = [
         "RoBERTa",
         "03, 06",
         "tests/models/test_generative.py::test_an_encoder_sees_both_sides",
+        "04_causal_and_denoising # 11 · Every architecture",
     ),
     Row(
         20,
         "GPT",
         "04, 06",
         "tests/models/test_generative.py::test_a_later_token_never_moves_an_earlier_logit",
+        "04_causal_and_denoising # 3 · Evaluate",
     ),
     Row(
         21,
@@ -157,6 +171,7 @@ ROWS = [
         "04, 06",
         "tests/models/test_generative.py::"
         "test_xlnet_predicts_from_what_the_permutation_allows_and_not_from_itself",
+        "04_causal_and_denoising # 6 · Permutation",
     ),
     Row(
         22,
@@ -164,12 +179,14 @@ ROWS = [
         "04, 06",
         "tests/models/test_generative.py::"
         "test_the_target_is_written_from_the_left_and_the_source_read_as_a_whole",
+        "04_causal_and_denoising # 5 · Denoising",
     ),
     Row(
         23,
         "T5",
         "04, 06",
         "tests/models/test_generative.py::test_what_was_learned_by_heart_is_written",
+        "04_causal_and_denoising # 5 · Denoising",
     ),
     Row(
         24,
@@ -177,6 +194,7 @@ ROWS = [
         "04, 06",
         "tests/models/test_generative.py::"
         "test_both_berts_may_be_poured_in_and_only_the_cross_attention_is_new",
+        "04_causal_and_denoising # 12 · A model that writes",
     ),
     Row(
         25,
@@ -213,18 +231,21 @@ ROWS = [
         "RNN",
         "04, 06",
         "tests/models/test_recurrent.py::test_a_step_equals_torch_in_value_and_gradient",
+        "04_causal_and_denoising # 3 · Evaluate",
     ),
     Row(
         31,
         "Word2Vec",
         "04, 06",
         "tests/models/test_word2vec.py::test_the_loss_equals_the_formula_in_value_and_gradient",
+        "04_causal_and_denoising # 10 · Before the transformer",
     ),
     Row(
         32,
         "ELMo",
         "04, 06",
         "tests/models/test_recurrent.py::test_each_direction_sees_its_own_side_only",
+        "04_causal_and_denoising # 10 · Before the transformer",
     ),
     Row(
         33,
