@@ -99,15 +99,14 @@ class Recommendation:
 
 
 def ranked(found: Sequence[Assessment]) -> list[Assessment]:
-    """By the accuracy of the probe, but what is within a standard error of the best by time.
+    """By the accuracy of the probe, then what has no score, by time, then what was refused.
 
-    Behind those: what has no score, by time; then what was refused.
+    Those within a standard error of the best are told so. They stay where they are: a model cut in
+    half can lose nothing as a frozen reader, and much when it is fine-tuned.
     """
-    scored = [a for a in found if not a.refused and a.scores]
-    floor = max((a.scores.probe - a.scores.error for a in scored), default=0.0)
-    close = sorted((a for a in scored if a.scores.probe >= floor), key=lambda a: a.seconds)
-    rest = sorted((a for a in scored if a.scores.probe < floor), key=lambda a: -a.scores.probe)
-    for tied in close[1:]:
-        tied.reasons.append(f"no better than {close[0].model} beyond the noise, and slower")
+    scored = sorted((a for a in found if not a.refused and a.scores), key=lambda a: -a.scores.probe)
+    for close in scored[1:]:
+        if close.scores.probe >= scored[0].scores.probe - scored[0].scores.error:
+            close.reasons.append(f"within the noise of {scored[0].model}")
     unscored = sorted((a for a in found if not a.refused and not a.scores), key=lambda a: a.seconds)
-    return [*close, *rest, *unscored, *(a for a in found if a.refused)]
+    return [*scored, *unscored, *(a for a in found if a.refused)]

@@ -60,9 +60,9 @@ def recommend(
     `data` is what `cookbook.data.load` returns or takes. `memory` is what the process may take in
     all, `minutes` what one training run may; of `strategies` the first that fits both is proposed.
     `training` are further fields of `Budget`, such as `epochs`, and `rows`, of how many rows are
-    looked at. Candidates are ordered by the accuracy of a linear probe on frozen features, those
-    within a standard error of the best by time. Refused are candidates that do not suit the task,
-    cannot read the text, fit nowhere or cannot be loaded. Raises ValueError for an impossible
+    looked at. Candidates are ordered by the accuracy of a linear probe on frozen features. Refused
+    are candidates that do not suit the task, cannot read the text, fit nowhere or cannot be
+    loaded. Raises ValueError for an impossible
     amount of memory, DataError for data that cannot be read.
     """
     if isinstance(data, str):
