@@ -67,14 +67,25 @@ def foretold(
     'b'
     """
     with canvas(ax, (5.6, 4.0)) as ax:
-        for number, (name, (score, accuracy)) in enumerate(
-            sorted(points.items(), key=lambda item: item[1])
-        ):
+        for name, (score, accuracy) in points.items():
+            up = _above(name, points)
             ax.plot(score, accuracy, "o", color=PALETTE[0], markersize=6)
             ax.annotate(
-                name, (score, accuracy), xytext=(0, 8 if number % 2 else -8),
-                textcoords="offset points", ha="center", va="bottom" if number % 2 else "top",
+                name, (score, accuracy), xytext=(0, 8 if up else -8),
+                textcoords="offset points", ha="center", va="bottom" if up else "top",
                 fontsize=8.5, color=GREY,
             )  # fmt: skip
         ax.margins(x=0.2, y=0.18)
         return finish(ax, title, x_label, y_label, grid="y")
+
+
+def _above(name: str, points: Mapping[str, tuple[float, float]]) -> bool:
+    """Whether a name stands above its point: where its nearest neighbour is no higher."""
+    spans = [max(values) - min(values) or 1.0 for values in zip(*points.values(), strict=True)]
+    x, y = points[name]
+    others = [
+        (((x - u) / spans[0]) ** 2 + ((y - v) / spans[1]) ** 2, v)
+        for other, (u, v) in points.items()
+        if other != name
+    ]
+    return not others or y >= min(others)[1]

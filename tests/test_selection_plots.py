@@ -29,3 +29,9 @@ def test_points_and_names():
     assert found == set(points.values())
     assert {text.get_text(): text.xy for text in ax.texts} == points
     assert ax.get_xlabel() == "probe"
+
+
+def test_of_two_close_points_the_higher_is_named_above_and_the_other_below():
+    points = {"a": (0.64, 0.68), "b": (0.65, 0.70), "far": (0.1, 0.2)}
+    sides = {text.get_text(): text.get_va() for text in foretold(points).texts}
+    assert (sides["a"], sides["b"]) == ("top", "bottom")
