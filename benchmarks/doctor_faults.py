@@ -71,12 +71,7 @@ def main() -> None:
     results = run.run(chosen(given), given.workers)
     about = machine.describe() | {"load_before": load, "workers": given.workers}
     found = {"machine": about, "fingerprint": run.fingerprint()} | run.summary(results)
-    for line in [*found["missed"], *found["wrong_primary"]]:
-        print(line)
-    for alarm in found["healthy"]["alarms"]:
-        print("false alarm:", alarm)
-    for line in found["healthy"]["ended_early"]:
-        print("ended early:", line)
+    run.tell(found)
     print({k: found[k] for k in ("fault_runs", "families", "cpu_minutes")})
     print({k: found["healthy"][k] for k in ("all", "tuned", "held_out")})
     arms.write(NAME, found, arms.RESULTS if whole else arms.CACHE)

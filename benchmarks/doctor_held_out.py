@@ -90,12 +90,7 @@ def main() -> None:
     results = run.run(wanted, given.workers, store)
     about = machine.describe() | {"load_before": load, "workers": given.workers}
     found = {"machine": about, "fingerprint": mark} | summary(results)
-    for line in [*found["missed"], *found["wrong_primary"]]:
-        print(line)
-    for alarm in found["healthy"]["alarms"]:
-        print("false alarm:", alarm)
-    for line in found["healthy"]["ended_early"]:
-        print("ended early:", line)
+    run.tell(found)
     print(
         {k: v for k, v in found.items() if isinstance(v, dict) and "runs" in v and k != "healthy"}
     )

@@ -98,7 +98,7 @@ def flat_gradient(model: torch.nn.Module) -> torch.Tensor:
 
 def measure(times: int, rounds: int) -> dict[str, Any]:
     """Peaks and times of both steps, and the gradient's difference."""
-    from cookbook.scaling.live_memory import tensor_bytes
+    from cookbook.live_memory import tensor_bytes
     from cookbook.session import fastest_precision
     from cookbook.training.contrastive import backward
 

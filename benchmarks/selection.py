@@ -135,7 +135,7 @@ def measure_memory(name: str) -> dict[str, Any]:
     """One configuration, predicted, then run whole under `LiveMemory`, in this process."""
     from cookbook.finetuning import forecasts
     from cookbook.finetuning.strategies import fine_tune
-    from cookbook.scaling.live_memory import LiveMemory, peak_resident_bytes
+    from cookbook.live_memory import LiveMemory, peak_resident_bytes
 
     model, strategy, batch, length, precision = MEMORY[name]
     place = place_of(model)

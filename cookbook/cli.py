@@ -88,11 +88,15 @@ def _run(asked: argparse.Namespace) -> None:
     print(f"{notebook} · {notebook.with_suffix('.html').name} · figures · results.json")
 
 
+def _add_columns(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--text-column", default="", help="default: guessed, and said")
+    command.add_argument("--label-column", default="", help="default: guessed, and said")
+
+
 def _add_data(commands: Any) -> None:
     command = commands.add_parser("data", help="preview any source as the chapters would read it")
     command.add_argument("source", metavar="SOURCE", help="embedded name, file, folder or hub id")
-    command.add_argument("--text-column", default="", help="default: guessed, and said")
-    command.add_argument("--label-column", default="", help="default: guessed, and said")
+    _add_columns(command)
     command.set_defaults(command=_data)
 
 
@@ -118,8 +122,7 @@ def _add_doctor(commands: Any) -> None:
     command.add_argument("--data", metavar="SOURCE", help="training data to check")
     command.add_argument("--eval", metavar="SOURCE", help="held-out data to check against it")
     command.add_argument("--model", default="", help="whose tokenizer to check them with")
-    command.add_argument("--text-column", default="", help="default: guessed, and said")
-    command.add_argument("--label-column", default="", help="default: guessed, and said")
+    _add_columns(command)
     command.add_argument("--explain", metavar="FAULT", help="an entry of the catalogue, as L3")
     command.add_argument("--json", action="store_true", help="the report as JSON")
     command.set_defaults(command=_doctor)
@@ -199,8 +202,7 @@ def _add_recommend(commands: Any) -> None:
     command.add_argument("--minutes", type=float, default=30, help="for one run; default: 30")
     command.add_argument("--epochs", type=int, default=4, help="of that run; default: 4")
     command.add_argument("--rows", type=int, default=600, help="to look at; default: 600")
-    command.add_argument("--text-column", default="", help="default: guessed, and said")
-    command.add_argument("--label-column", default="", help="default: guessed, and said")
+    _add_columns(command)
     command.add_argument("--json", action="store_true", help="the findings as JSON")
     command.set_defaults(command=_recommend)
 

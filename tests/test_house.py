@@ -19,13 +19,14 @@ ROOT = Path(__file__).resolve().parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 FILES = sorted(path for path in (ROOT / "cookbook").rglob("*.py") if "_shipped" not in path.parts)
 
-GROUND = {"maths", "evaluation", "session", "shipped"}
+GROUND = {"maths", "evaluation", "session", "shipped", "live_memory"}
 MIDDLE = {"models", "data", "plots"} | GROUND
 MAY_IMPORT = {
     "maths": set(),
     "evaluation": set(),
     "session": set(),
     "shipped": set(),
+    "live_memory": set(),  # counts the bytes of tensors for models, scaling and finetuning
     "canvas": set(),  # the axes and colours that plots and heatmaps draw on
     "plots": {"canvas"},
     "heatmaps": {"canvas"},

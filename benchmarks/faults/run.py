@@ -263,6 +263,14 @@ def _absent(broken: list[dict[str, Any]]) -> list[str]:
     return sorted(set(FAULTS) - {row["fault"] for row in broken})
 
 
+def tell(found: dict[str, Any]) -> None:
+    """Print what a summary found wrong: faults missed or misnamed, alarms, runs that broke off."""
+    print(*found["missed"], *found["wrong_primary"], sep="\n")
+    for name, said in (("alarms", "false alarm:"), ("ended_early", "ended early:")):
+        for line in found["healthy"][name]:
+            print(said, line)
+
+
 def _healthy(rows: list[dict[str, Any]]) -> dict[str, Any]:
     from faults import healthy
 

@@ -14,8 +14,8 @@ from torch import nn
 
 from cookbook.finetuning import encoding
 from cookbook.finetuning.jobs import Job, Trained
+from cookbook.live_memory import LiveMemory
 from cookbook.models.initialization import load_model
-from cookbook.scaling.live_memory import LiveMemory
 from cookbook.training.pretraining import evaluate_masked_lm
 
 if TYPE_CHECKING:

@@ -83,7 +83,7 @@ def load_model(
     if num_labels is not None:
         overrides["num_labels"] = num_labels
     torch.manual_seed(seed)  # the new head, or all of it, is drawn from here
-    with _one_line(name), _quiet():
+    with _one_line(name), quiet():
         if random:
             config = transformers.AutoConfig.from_pretrained(
                 resolve(name), trust_remote_code=False, **overrides
@@ -167,7 +167,7 @@ def save_half(
         )
         for name, tensor in model.state_dict().items()
     }
-    with _quiet():
+    with quiet():
         model.save_pretrained(folder, state_dict=state)
         tokenizer.save_pretrained(folder)
 
@@ -187,8 +187,8 @@ def _one_line(name: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """No load report and no bars: what was missing is returned, and a chapter prints it."""
+def quiet() -> Iterator[None]:
+    """Within, `transformers` prints no load report and no bars: what was missing is returned."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import statistics
 import time
-import weakref
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
+from cookbook.live_memory import LiveMemory
 from cookbook.models.initialization import count_parameters
 from cookbook.models.registry import ARCHITECTURES, Architecture, build
 
@@ -73,42 +71,10 @@ def peak_bytes(model: nn.Module, batch: dict[str, Any]) -> int:
     """
     optimizer = _adam(model, 0.0)
     model.zero_grad()
-    with _Alive(model) as alive:
+    with LiveMemory(model) as memory:
         for _ in range(2):
             training_step(model, batch, optimizer)
-    return alive.peak
-
-
-class _Alive(TorchDispatchMode):
-    """Adds a storage up when an operation returns it for the first time, and off when it dies."""
-
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        self.now = self.peak = 0
-        self.known: set[int] = set()
-        for tensor in (*model.parameters(), *model.buffers()):
-            self._count(tensor)
-
-    def __torch_dispatch__(
-        self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None
-    ) -> Any:
-        result = function(*args, **(kwargs or {}))
-        for leaf in tree_leaves(result):
-            if isinstance(leaf, torch.Tensor):
-                self._count(leaf)
-        return result
-
-    def _count(self, tensor: torch.Tensor) -> None:
-        storage = tensor.untyped_storage()  # one Python object as long as the storage lives
-        if id(storage) not in self.known:
-            self.known.add(id(storage))
-            weakref.finalize(storage, self._drop, id(storage), storage.nbytes())
-            self.now += storage.nbytes()
-            self.peak = max(self.peak, self.now)
-
-    def _drop(self, key: int, size: int) -> None:
-        self.known.discard(key)
-        self.now -= size
+    return memory.peak
 
 
 def architecture_table(

@@ -4,11 +4,10 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["arithmetic", "calculator", "devices", "live_memory", "timing"],
+    submodules=["arithmetic", "calculator", "devices", "timing"],
     submod_attrs={
         "calculator": ["Memory", "inference_memory", "training_memory"],
         "devices": ["Device", "Work", "plan"],
-        "live_memory": ["LiveMemory"],
         "timing": ["StepTimes", "probe"],
     },
 )

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cookbook.scaling.live_memory import LiveMemory, tensor_bytes
+from cookbook.live_memory import LiveMemory, tensor_bytes
 from cookbook.training.loop import autocast
 
 UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,

@@ -7,13 +7,12 @@ arXiv:1907.12461. It loads and reports; it does not train. Used by chapter 04.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 
 from cookbook.models import resolve
+from cookbook.models.initialization import quiet
 
 LOADING = {"use_safetensors": True, "trust_remote_code": False}
 
@@ -70,19 +69,3 @@ def _configuration(name: str, **changes: bool) -> Any:
     config = transformers.AutoConfig.from_pretrained(resolve(name), trust_remote_code=False)
     config.update({"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0} | changes)
     return config
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Within, `transformers` prints neither reports nor bars: what was missing is returned."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()

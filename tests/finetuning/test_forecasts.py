@@ -7,8 +7,8 @@ import transformers
 from cookbook.finetuning import forecasts
 from cookbook.finetuning.encoding import encode_rows, predict
 from cookbook.finetuning.strategies import fine_tune
+from cookbook.live_memory import LiveMemory
 from cookbook.models.initialization import count_parameters, load_config, load_model, load_tokenizer
-from cookbook.scaling.live_memory import LiveMemory
 
 
 @pytest.fixture

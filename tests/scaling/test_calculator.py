@@ -5,6 +5,7 @@ import torch
 import transformers
 from torch import nn
 
+from cookbook.live_memory import LiveMemory
 from cookbook.scaling.calculator import (
     activation_bytes,
     inference_memory,
@@ -12,7 +13,6 @@ from cookbook.scaling.calculator import (
     readable,
     training_memory,
 )
-from cookbook.scaling.live_memory import LiveMemory
 
 TINY = {"vocab_size": 300, "hidden_size": 32, "num_attention_heads": 2, "num_labels": 3}
 

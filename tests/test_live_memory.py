@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from cookbook.scaling.live_memory import LiveMemory, peak_resident_bytes, tensor_bytes
+from cookbook.live_memory import LiveMemory, peak_resident_bytes, tensor_bytes
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
