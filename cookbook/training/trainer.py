@@ -1,9 +1,10 @@
 """The `Trainer` used everywhere: transformers' own, with its accumulated gradient put right.
 
-It adds three things: the loss of a window of accumulated micro-batches is the mean over all labels
+It adds four things: the loss of a window of accumulated micro-batches is the mean over all labels
 of the window; rows come in an order that is a function of (seed, epoch); the loss of a masked
-language model is computed at the masked positions only. Everything else is the library's. This
-file imports `transformers` at the top, because its classes derive from it. Chapters 00, 03, 07.
+language model is computed at the masked positions only; after half precision the model is left in
+its own. Everything else is the library's. This file imports `transformers` at the top, because its
+classes derive from it. Chapters 00, 03, 07.
 """
 
 from __future__ import annotations
@@ -47,6 +48,15 @@ class Trainer(transformers.Trainer):
         ):
             self.remove_callback(talkative)
         self.add_callback(_Bar())
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """As the library's; afterwards the model answers in its own precision.
+
+        Otherwise half precision stays wrapped around `forward`, whoever uses the model later.
+        """
+        done = super().train(*args, **kwargs)
+        self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        return done
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         rows = self.train_dataset if train_dataset is None else train_dataset

@@ -1,5 +1,7 @@
 """A job trains what is not frozen, with the settings that it names."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -33,6 +35,16 @@ def test_logits_come_without_dropout_and_leave_the_mode_alone(job):
     first, second = (jobs.logits(job, model, job.rows["test"]) for _ in range(2))
     assert np.array_equal(first, second)
     assert model.training
+
+
+def test_after_half_precision_the_model_answers_in_its_own(job):
+    half = dataclasses.replace(job, precision="bf16", max_steps=2)
+    trained = jobs.train(half, jobs.classifier(job)).model.eval()
+    fresh = jobs.classifier(job).eval()
+    fresh.load_state_dict(trained.state_dict())
+    ids = torch.tensor([job.rows["test"][0]["input_ids"]])
+    with torch.no_grad():
+        assert torch.equal(trained(ids).logits, fresh(ids).logits)
 
 
 def test_accuracy_and_labels():

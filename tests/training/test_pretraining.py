@@ -132,6 +132,10 @@ def test_both_paths_train_the_same_model(tiny_bert, tokenizer, rows, tmp_path, w
 def test_half_precision_computes_but_keeps_the_weights_whole(tiny_bert, tokenizer, rows, tmp_path):
     model = quick(tiny_bert(), tokenizer, rows, tmp_path, steps=2, precision="bf16").model
     assert {p.dtype for p in model.parameters()} == {torch.float32}
+    fresh, ids = tiny_bert().eval(), torch.tensor([[2, 9, 8, 3]])
+    fresh.load_state_dict(model.state_dict())
+    with torch.no_grad():  # and afterwards it answers with all of them
+        assert torch.equal(model.eval()(ids).logits, fresh(ids).logits)
 
 
 def by_hand(model, tokenizer, rows):
