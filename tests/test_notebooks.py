@@ -69,6 +69,15 @@ MEASURED = {
         "clip_zero_shot",
         "clip_scale",
     },
+    "06_model_selection": {
+        "unknown_chinese",
+        "shorter_with_new_words",
+        "megabytes_lora",
+        "predicted_over_measured_full",
+        "seconds_predicted",
+        "lost_by_trusting_the_probe",
+        "probe_stranger",
+    },
     "12_evaluation_and_errors": {
         "accuracy_best",
         "temperature",

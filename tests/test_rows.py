@@ -143,6 +143,7 @@ ROWS = [
         "initialisation: random, pretrained, modified and extended",
         "03, 06",
         "tests/models/test_surgery.py::test_pouring_says_what_it_could_not",
+        "06_model_selection # 3 · Candidates",
     ),
     Row(
         18,
@@ -369,7 +370,13 @@ ROWS = [
         "tests/finetuning/test_comparison.py::test_the_table_by_hand",
         "07_finetuning_strategies # 7 · What to take",
     ),
-    Row(50, "which model: task, data, scale, domain, complexity, licence, cost", "06"),
+    Row(
+        50,
+        "which model: task, data, scale, domain, complexity, licence, cost",
+        "06",
+        "tests/finetuning/test_selection.py::test_what_fits_is_proposed_with_its_reasons",
+        "06_model_selection # 9 · The recommendation",
+    ),
     Row(51, "overfitting and its remedies", "09"),
     Row(52, "faster: larger batches, mixed precision", "10"),
     Row(53, "distributed training and model parallelism", "11"),
