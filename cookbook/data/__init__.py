@@ -5,6 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=[
+        "answer_spans",
         "augmentation",
         "cleaning",
         "cluster",
@@ -16,6 +17,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "shingles",
         "splits",
         "tokenization",
+        "word_tags",
     ],
     submod_attrs={
         "augmentation": ["augment"],
