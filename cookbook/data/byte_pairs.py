@@ -17,15 +17,16 @@ if TYPE_CHECKING:
 
 
 def train_byte_pairs(
-    texts: Iterable[str], vocab_size: int = 2048, *, max_length: int = 128
+    texts: Iterable[str], vocab_size: int = 2048, *, max_length: int = 128, digits: bool = False
 ) -> PreTrainedTokenizerBase:
     """A tokenizer trained on `texts`: 256 bytes, the most frequent pairs of pieces, five specials.
 
     The special tokens are those of `train_tokenizer`, with the same ids; a text stands between
     [CLS] and [SEP]. A text that speaks of "[MASK]" means the word: encode it with
-    `split_special_tokens=True`, or it becomes the token. Source: Sennrich et al. 2016,
-    arXiv:1508.07909; on bytes, Radford et al. 2019. Raises ValueError for fewer than 261 tokens,
-    for which there would be no room.
+    `split_special_tokens=True`, or it becomes the token. `digits` makes each digit a piece of its
+    own, so that any number can be copied; otherwise "1984" may be one piece and "1985" two. Source:
+    Sennrich et al. 2016, arXiv:1508.07909; on bytes, Radford et al. 2019. Raises ValueError for
+    fewer than 261 tokens, for which there would be no room.
 
     >>> tokenizer = train_byte_pairs(["the cat  sat\\n"] * 50, vocab_size=280)
     >>> tokenizer.decode(tokenizer("a cat\\n\\n  sat", add_special_tokens=False)["input_ids"])
@@ -39,7 +40,10 @@ def train_byte_pairs(
     if vocab_size < least:
         raise ValueError(f"vocab_size is {vocab_size}: the bytes alone take {least}")
     pieces = Tokenizer(models.BPE())
-    pieces.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    cut = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    if digits:
+        cut = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), cut])
+    pieces.pre_tokenizer = cut
     pieces.decoder = decoders.ByteLevel()
     pieces.train_from_iterator(
         texts,

@@ -6,8 +6,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=["adapters", "assessment", "baselines", "cards", "cells", "comparison", "costs",
                 "distillation", "encoding", "fit", "forecasts", "freezing", "layers", "multitask",
-                "peft_methods", "results", "selection", "strategies", "task_fit",
-                "transferability", "trials"],
+                "pairs", "peft_methods", "question_answering", "results", "sections", "selection",
+                "sequence_to_sequence", "strategies", "tagging", "task_fit", "task_mistakes",
+                "transferability", "trials", "tuning"],
     submod_attrs={
         "assessment": ["Assessment", "Recommendation"],
         "comparison": ["Comparison", "compare"],

@@ -24,6 +24,9 @@ TASKS = {
     "classification": "AutoModelForSequenceClassification",
     "next-sentence": "AutoModelForNextSentencePrediction",
     "pretraining": "AutoModelForPreTraining",
+    "tagging": "AutoModelForTokenClassification",
+    "question-answering": "AutoModelForQuestionAnswering",
+    "writing": "AutoModelForSeq2SeqLM",
 }
 
 

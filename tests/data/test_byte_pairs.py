@@ -57,3 +57,10 @@ def test_what_is_packed_decodes_to_the_documents():
 def test_fewer_tokens_than_bytes_are_refused():
     with pytest.raises(ValueError, match="take 261"):
         train_byte_pairs(TEXTS, 260)
+
+
+def test_digits_may_stand_alone():
+    years = ["in 1984 and 1984"] * 50
+    plain, alone = (train_byte_pairs(years, 300, digits=digits) for digits in (False, True))
+    assert len(plain.tokenize("1984")) < 4 == len(alone.tokenize("1984"))
+    assert alone.decode(alone("1,985 公里", add_special_tokens=False)["input_ids"]) == "1,985 公里"

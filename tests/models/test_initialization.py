@@ -178,7 +178,7 @@ def test_an_unknown_task_is_named():
         load_model("docbert", "poetry")
     assert str(caught.value) == (
         "unknown task 'poetry': choose one of encoder, masked-lm, classification, next-sentence, "
-        "pretraining"
+        "pretraining, tagging, question-answering, writing"
     )
 
 
