@@ -91,13 +91,15 @@ def few(dataset: DatasetDict, train: int, held_out: int, *, seed: int = 0) -> Da
 
     return DatasetDict(
         {
-            name: part.select(_draw(_labels(part), train if name == "train" else held_out, seed))
+            name: part.select(
+                draw_evenly(_labels(part), train if name == "train" else held_out, seed)
+            )
             for name, part in dataset.items()
         }
     )
 
 
-def _draw(labels: np.ndarray, rows: int, seed: int) -> np.ndarray:
+def draw_evenly(labels: np.ndarray, rows: int, seed: int) -> np.ndarray:
     """Up to `rows` row numbers, ascending: turn by turn one of each class that has some left."""
     order = np.random.default_rng(seed).permutation(len(labels))
     turn = np.empty(len(labels), int)

@@ -4,8 +4,9 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["adapters", "attention", "attention_statistics", "blocks", "contrastive",
-                "language_models", "lookup", "losses", "optimizers", "positions", "pouring"],
+    submodules=["adapters", "attention", "attention_statistics", "blocks", "boxes", "contrastive",
+                "convolution", "language_models", "lookup", "losses", "optimizers", "positions",
+                "pouring", "set_prediction"],
     submod_attrs={
         "adapters": ["Bottleneck", "LoRALinear", "bias_names", "dora_weight", "ia3",
                      "with_prompt"],

@@ -4,10 +4,10 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["bridge", "convolutional", "generative", "image_tokens", "initialization",
-                "multimodal", "outputs", "profiling", "random_weights", "recurrent", "registry",
-                "replaced_tokens", "samples", "surgery", "text", "two_towers", "vision",
-                "word2vec"],
+    submodules=["bridge", "convolutional", "detection", "generative", "image_tokens",
+                "initialization", "multimodal", "outputs", "profiling", "random_weights",
+                "recurrent", "registry", "replaced_tokens", "samples", "surgery", "text",
+                "two_towers", "vision", "word2vec"],
     submod_attrs={
         "bridge": ["FlamingoBridge", "GatedCrossAttention", "Resampler"],
         "convolutional": ["Convolutional", "Vgg"],

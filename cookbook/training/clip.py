@@ -70,16 +70,16 @@ def image_text_rows(
     ]
 
 
-def to_pixels(image: Any, side: int, channels: int) -> np.ndarray:
-    """A PIL image as (channels, side, side) uint8, its shape kept, on white where it is clear."""
+def to_pixels(image: Any, side: int, channels: int, ground: str = "white") -> np.ndarray:
+    """A PIL image as (channels, side, side) uint8, its shape kept, `ground` where it is clear."""
     from PIL import Image, ImageOps
 
     if image.mode not in ("L", "RGB"):  # a palette or an alpha channel may hide what is clear
         whole = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", whole.size, "white"), whole)
+        image = Image.alpha_composite(Image.new("RGBA", whole.size, ground), whole)
     flat = image.convert("L" if channels == 1 else "RGB")
     if flat.size != (side, side):
-        flat = ImageOps.pad(flat, (side, side), color="white")
+        flat = ImageOps.pad(flat, (side, side), color=ground)
     return np.asarray(flat).reshape(side, side, channels).transpose(2, 0, 1)
 
 
