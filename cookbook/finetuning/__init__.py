@@ -5,10 +5,11 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=["adapters", "assessment", "baselines", "cards", "cells", "comparison", "costs",
-                "distillation", "encoding", "fit", "forecasts", "freezing", "layers", "multitask",
-                "pairs", "peft_methods", "question_answering", "results", "sections", "selection",
-                "sequence_to_sequence", "strategies", "tagging", "task_fit", "task_mistakes",
-                "transferability", "trials", "tuning"],
+                "courses", "distillation", "encoding", "fit", "forecasts", "freezing", "layers",
+                "multitask", "pairs", "peft_methods", "question_answering", "remedies",
+                "remedy_tasks", "results", "sections", "selection", "sequence_to_sequence",
+                "strategies", "tagging", "task_fit", "task_mistakes", "transferability", "trials",
+                "tuning"],
     submod_attrs={
         "assessment": ["Assessment", "Recommendation"],
         "comparison": ["Comparison", "compare"],
