@@ -33,10 +33,9 @@ class Seen:
         self.last: tuple[tuple, dict] | None = None
         self.waiting: dict[str, Any] | None = None  # a forward pass without a backward yet
         self.batch_counted = False
-        self.logit_grads: tuple[torch.Tensor, Any] | None = None
-        self.row_spread: Any = None
+        self.logit_grads, self.row_spread = None, None
         self.graphs: deque = deque(maxlen=KEPT_GRAPHS)
-        self.paused = self.remembered = False
+        self.paused, self.remembered, self.width = False, False, 0  # classes of a classifier
         self.epoch: int | None = None
         self.counted = False
         self._fresh_evaluation()
@@ -68,9 +67,11 @@ class Seen:
             if measure and self.run.steps < 16:
                 loss.register_hook(self._loss_gradient)
             self.finite(loss.detach())
-        if measure and self.run.steps >= contrastive.STARTED and not self.run.uphill:
+        first = not self.run.steps and "cosine_first" not in self.run.facts
+        if measure and (first or self.run.steps >= contrastive.STARTED) and not self.run.uphill:
             self._embeddings(args, kwargs, output)
-        if measure and logits is not None and logits.dim() == 2 and logits.requires_grad:
+        seen = logits is not None and (logits.dim() == 2 or self.tags and logits.dim() == 3)
+        if measure and seen and logits.requires_grad:
             self._look_at(logits, kwargs)
         return loss
 
@@ -83,11 +84,14 @@ class Seen:
             self.run.facts["rows"] = rows
             sides = contrastive.embeddings_of(output, rows)
             self.run.facts["sides"] = [side.detach()[:ROWS].clone() for side in sides]
+            if sides and len(sides[0]) > 3 and not self.run.steps:
+                self.run.facts["cosine_first"] = min(map(contrastive.mean_cosine, sides))
 
     def _look_at(self, logits: torch.Tensor, kwargs: dict) -> None:
-        if len(logits) > 1:
-            self.row_spread = logits.detach().float().std(0).mean()
-        if self.run.steps < 16:
+        rows, self.width = logits.detach().flatten(0, -2).float(), logits.shape[-1]
+        if len(rows) > 1:
+            self.row_spread = rows.std(0).mean()
+        if self.run.steps < 16 and logits.dim() == 2:
             labels = kwargs.get(kinds.label_key(kwargs))
 
             def keep(grad: torch.Tensor) -> None:
@@ -149,9 +153,15 @@ class Seen:
         if labels.device.type != "cpu" and self.run.steps % 25:
             return True
         self.run.labelled += 1
+        self._rates(labels)
         if labels.numel() and bool((labels == IGNORE).all()):
             self.run.unlabelled.append(self.run.forwards)
         return True
+
+    def _rates(self, labels: Any) -> None:
+        if self.width and self.run.forwards <= HASHED:
+            known = self.run.facts.get("label_counts")
+            self.run.facts["label_counts"] = tallies.rates(known, labels, self.width)
 
     def _hash(self, batch: Any) -> None:
         run, place = self.run, self.run.forwards - 1
@@ -181,6 +191,8 @@ class Seen:
             self._count_labels(batch)
         if not self.run.forwards and len(self.run.batches) < HASHED:
             self.run.batches.append(tallies.fingerprint(batch))  # the model is called in parts
+        if not self.batch_counted and not isinstance(batch, Mapping):
+            self._rates(tallies.labels_of(batch))
         self.batch_counted = False
         if self.logit_grads is not None:
             self._uphill(tallies.labels_of(batch))
@@ -229,6 +241,7 @@ class Seen:
     def _fresh_evaluation(self) -> None:
         self.evaluating = self.rows = self.dropping = 0
         self.counts: torch.Tensor | None = None
+        self.surprise: Any = 0.0  # sum over what was counted, None where there was a part without
 
     def _evaluation_forward(self, args: tuple, kwargs: dict, output: Any) -> None:
         self.evaluating += 1
@@ -245,13 +258,19 @@ class Seen:
         found = tallies.confusion(scores, labels, tokens=self.tags)
         if found is not None and (self.counts is None or self.counts.shape == found.shape):
             self.counts = found if self.counts is None else self.counts + found
+            self._surprised(tallies.surprise(scores, labels, tokens=self.tags))
 
     def predictions(self, scores: Any, labels: Any) -> None:
         """All predictions of an evaluation at once; they count instead of what was seen."""
         scores = scores[0] if isinstance(scores, tuple) else scores
         found = tallies.confusion(scores, labels, tokens=self.tags)
         if found is not None:
-            self.counts = found
+            self.counts, self.surprise = found, 0.0
+            self._surprised(tallies.surprise(scores, labels, tokens=self.tags))
+
+    def _surprised(self, by: torch.Tensor | None) -> None:
+        known = by is not None and self.surprise is not None
+        self.surprise = self.surprise + by if known else None
 
     def new_epoch(self, epoch: int) -> None:
         """An epoch begins: its first batch is marked."""
@@ -263,6 +282,8 @@ class Seen:
             self.run.resumed + self.run.steps, dict(metrics), self.rows or None, rows,
             None if self.counts is None else self.counts.cpu(), self.evaluating, self.dropping,
         )  # fmt: skip
+        if found.counts is not None and self.surprise is not None:
+            found.surprise = float(self.surprise) / max(1, int(found.counts.sum()))
         self._fresh_evaluation()
         return found
 

@@ -65,13 +65,41 @@ def _judged(subject: Subject, model: nn.Module, name: str, states: dict, new: li
             f"{len(new)} of {len(states)} weight matrices of the backbone are not those of "
             f"{_short(name)}, which the model names, but newly drawn (bound: 90 %)"
         )
-        yield Finding("M1", "info" if scratch else "error", told, measured=measured)
+        hopeless = _too_few_to_start_anew(subject, name, states) if scratch else ""
+        severity = "warn" if hopeless else "info" if scratch else "error"
+        yield Finding("M1", severity, told + hopeless, measured=measured)
     elif was_loaded(model) and len(lost) >= max(2, 0.1 * len(states)):
         told = (
             f"{len(lost)} of {len(states)} weight matrices of the backbone are missing in "
             f"{_short(name)} and newly drawn, the first is {lost[0]} (bound: 10 %)"
         )
         yield Finding("M1", "warn", told, measured=measured)
+
+
+def _too_few_to_start_anew(subject: Subject, name: str, states: dict) -> str:
+    """Why this language model can hardly mean to start anew; "" where it can.
+
+    The file lies at hand and fits in every matrix, the tokenizer was read from the same place, and
+    the rows hold fewer tokens than the model has weights: enough to go on with, not to begin.
+    """
+    own = getattr(subject.tokenizer, "name_or_path", None)
+    fits = weight_files(name) is not None and all(s == "other" for s in states.values())
+    tokens, weights = _tokens(subject), sum(p.numel() for p in subject.model.parameters())
+    if not (fits and own and _short(own) == _short(name)) or not 0 < tokens < weights:
+        return ""
+    return (
+        f"; they lie at hand and fit, and {tokens:,} tokens to train on (bound: one for each of "
+        f"{weights:,} weights) are too few to start anew"
+    )
+
+
+def _tokens(subject: Subject) -> int:
+    """About how many tokens the training rows hold; 0 where nobody knows."""
+    rows = [row.get("input_ids") for row in subject.train.rows if isinstance(row, dict)]
+    lengths = [len(ids) for ids in rows if isinstance(ids, list | torch.Tensor)]
+    if not lengths or subject.train.iterable or not subject.train.total:
+        return 0
+    return round(sum(lengths) / len(lengths) * subject.train.total)
 
 
 def checkpoint_name(model: Any) -> str:

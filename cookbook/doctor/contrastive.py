@@ -26,6 +26,7 @@ STARTED = 50  # steps after which a run has had its chance to leave the start
 DEGENERATE = 0.1  # scale of the similarities (1 / temperature) under which chance is the optimum
 NARROW = 4  # numbers a row under which all rows point one way by themselves
 ONE_POINT, GONE = 0.998, 0.05  # cosine, and share of the first loss, of nothing but attraction
+DRAWN, FELL = 0.1, 0.02  # share of the angle between rows that is left; fall of a signed loss
 ROWS = 16
 
 
@@ -69,16 +70,23 @@ def collapse(
     )  # fmt: skip
 
 
-def pulled_together(sides: list[torch.Tensor], loss: float, first: float) -> Finding | None:
-    """C1 if two sides of a run are one point and its loss has all but gone; else None.
+def pulled_together(
+    sides: list[torch.Tensor], loss: float, first: float, cosine_first: float | None = None
+) -> Finding | None:
+    """C1 if two sides of a run are one point and its loss fell with it; else None.
 
     Nothing pushes: where unrelated rows agree this far, a contrast at any usual temperature is at
-    chance, so a loss near zero is that of attraction alone. `first` is the loss at the start.
+    chance, so a loss that has all but gone is that of attraction alone. Where a loss has no zero (a
+    negative cosine), it must have fallen while the rows drew together: `first` and `cosine_first`
+    are the loss and the least mean cosine of a side at the start.
     """
     if len(sides) < 2 or min(len(side) for side in sides) < 4 or sides[0].shape[1] < NARROW:
         return None
     cosine = min(mean_cosine(side) for side in sides)
-    if not (cosine > ONE_POINT and math.isfinite(loss) and 0 <= loss < GONE * first):
+    gone = math.isfinite(loss) and 0 <= loss < GONE * first
+    drawn = cosine_first is not None and 1 - cosine < DRAWN * (1 - cosine_first)
+    fell = math.isfinite(loss) and loss < first - FELL * abs(first)
+    if not (cosine > ONE_POINT and (gone or (drawn and fell and loss < 0))):
         return None
     return Finding(
         "C1", "error",

@@ -19,6 +19,8 @@ from cookbook.doctor.records import Run
 FEWEST, LONG = 12, 20  # steps to judge on; steps that a rise must last
 RISE, LARGE, GRADIENT = 1.5, 1e-2, 10.0  # × the best loss; ‖Δw‖/‖w‖ a step; × the median gradient
 EXPLOSION, FLOOR = 10.0, 0.5  # × the loss at the start; under this a loss is as good as none
+REWRITTEN = 0.05  # ‖Δw‖/‖w‖ of eight steps or more, after which little is left of the weights
+GUESSED = 0.9  # of the entropy of the labels' rates, above which nothing was learnt of them
 STUCK_UPDATE = 0.1  # ‖Δw‖/‖w‖ of the first steps with which little can be learnt
 SPIKE = 1.4  # × the first loss: a throw from which nothing came back
 TURNED = 0.5  # cosine of a gradient and what is left of it at the step, where it was reversed
@@ -28,12 +30,13 @@ EARLY = 0.03  # share of the plan within which a warm-up would have helped
 
 @dataclass(frozen=True)
 class Rise:
-    """How a loss ran away: from `best` to `level`, since `onset`; `how` in words."""
+    """How a loss ran away: from `best` to `level`, since `onset`; `how` and its bound in words."""
 
     onset: int
     best: float
     level: float
     how: str
+    bound: str = f"{RISE:g} times its best"
 
 
 def runaway(losses: Sequence[tuple[int, float]]) -> Rise | None:
@@ -90,6 +93,11 @@ def pressed(run: Run, onset: int) -> str:
     updates = [v for _, v in run.line("update", near)]
     if updates and curves.median(updates) > LARGE:
         return f"updates of {curves.median(updates):.2g} of the weights a step (bound: {LARGE:g})"
+    early = [v for s, v in run.line("update") if s <= onset]
+    rewrote = max(map(curves.median, _windows(early)), default=0.0)
+    if rewrote > REWRITTEN:
+        return (f"updates of {rewrote:.2g} of the weights a step before it (bound: "
+                f"{REWRITTEN:g})")  # fmt: skip
     before = [v for s, v in run.line("grad") if s < onset]
     after = [v for s, v in run.line("grad") if onset <= s <= onset + 60]
     if len(before) >= 3 and len(after) >= 2:
@@ -97,6 +105,11 @@ def pressed(run: Run, onset: int) -> str:
         if times > GRADIENT:
             return f"gradients {times:.0f} times those before (bound: {GRADIENT:g})"
     return ""
+
+
+def _windows(values: list[float], width: int = 8) -> Iterator[list[float]]:
+    for start in range(len(values) - width + 1):
+        yield values[start : start + width]
 
 
 def stuck(run: Run) -> Rise | None:
@@ -108,7 +121,7 @@ def stuck(run: Run) -> Rise | None:
     updates = run.values("update")
     early = curves.median(updates[:10])
     head_only = run.facts.get("trained_share", 1.0) < 0.5  # fresh, small weights: they may
-    if not updates or early < STUCK_UPDATE or head_only:
+    if not updates or early < REWRITTEN or head_only:
         return None
     third, half = len(values) // 3, values[len(values) // 2 :]
     start, end = abs(values[0]), float(np.mean(half))
@@ -118,18 +131,42 @@ def stuck(run: Run) -> Rise | None:
     far = peak > max(*half, SPIKE * start + noise / 2) and end > 0.95 * start
     above = max(THROWN * start, 4 * float(np.std(half)) / len(half) ** 0.5)
     worse = end > start + above  # half of the run, and worse than without training
+    worse = worse and (early >= STUCK_UPDATE or min(half) > start)
     moved, error = curves.change(half, 0.5)
     flat = moved > -max(0.02 * abs(end), 2 * error)
+    far, thrown = (early >= STUCK_UPDATE and sign for sign in (far, thrown))
     if end < UNSOLVED * start or not (worse or far or (thrown and flat)) or run.resumed:
         return None
     return Rise(losses[0][0], start, max(values), f"came back to {end:.3g} and learns no more")
+
+
+def blank(run: Run) -> Rise | None:
+    """Whether the loss stands at that of a blind guess since steps had rewritten the weights."""
+    values, counts = run.values("loss"), run.facts.get("label_counts")
+    some = run.facts.get("trained_share", 1.0) < 0.5
+    if len(values) < 30 or counts is None or some or run.resumed:
+        return None
+    steps, updates = zip(*run.line("update"), strict=True) if run.values("update") else ((), ())
+    windows = [curves.median(part) for part in _windows(list(updates))]
+    rewrote = max(windows, default=0.0)
+    rates = np.array([c for c in counts if c > 0], float) / max(1, sum(counts))
+    guess, half = float(-(rates * np.log(rates)).sum()), values[len(values) // 2 :]
+    level = float(np.mean(half))
+    moved, error = curves.change(half, 0.5)
+    falls = moved < -max(0.05 * level, 2 * error)
+    if rewrote < STUCK_UPDATE or len(rates) < 2 or level < GUESSED * guess or falls:
+        return None
+    since = steps[windows.index(rewrote) + len(updates) - len(windows)]
+    return Rise(since, values[0], level,
+                f"that of a blind guess at the labels' rates ({guess:.3g}), and learns no more",
+                f"{GUESSED:g} of that")  # fmt: skip
 
 
 def learning_rate_too_high(run: Run) -> Iterator[Finding]:
     """O1: the loss ran away and the updates were too large."""
     if not run.values("loss"):
         raise Skip("no loss was seen")
-    rise = explosion(run) or runaway(run.line("loss")) or stuck(run)
+    rise = explosion(run) or runaway(run.line("loss")) or stuck(run) or blank(run)
     if rise is None or climbing(run):
         return
     why = pressed(run, rise.onset)
@@ -139,7 +176,7 @@ def learning_rate_too_high(run: Run) -> Iterator[Finding]:
     yield Finding(
         "O1", "warn",
         f"the loss went from {rise.best:.3g} to {rise.level:.3g} from step {rise.onset} on, "
-        f"{rise.how} (bound: {RISE:g} times its best), with {why}",
+        f"{rise.how} (bound: {rise.bound}), with {why}",
         measured={"best": rise.best, "level": rise.level, "onset": rise.onset},
         curve=Curve({"loss": run.line("loss")}, bound),
     )  # fmt: skip

@@ -20,8 +20,10 @@ from cookbook.doctor.records import Evaluation, Run
 PATIENCE, RISE, FALL = 3, 0.05, 0.05  # evaluations since the best; relative rise and fall
 ONE_CLASS, IMBALANCE, MARGIN = 0.95, 0.6, 0.01
 LEARNT = 0.85  # of the labels' entropy: a training loss under this is no guess at their rates
-OTHERS = 10  # rows of other classes, under which one class is no surprise
-ROWS = 30  # fewer tell nothing about a class
+OTHERS, FEW = 10, 3  # rows of other classes under which one class is no surprise; a blind one
+SKEW = 2.0  # times the mean of the other classes, from which the largest of many is one
+EASING = 0.95  # of the cross-entropy before, under which an evaluation is still on its way
+ROWS, SCORED = 30, 20  # fewer tell nothing about a class, without scores and with them
 
 
 def falls(name: str) -> bool:
@@ -105,16 +107,18 @@ def _training_falls(run: Run, since: int) -> bool:
 
 def one_class(run: Run) -> Iterator[Finding]:
     """D4: nearly all predictions are the majority's class, at two evaluations in a row."""
-    judged = [e for e in run.evaluations if e.counts is not None and int(e.counts.sum()) >= ROWS]
+    judged = [
+        e for e in run.evaluations
+        if e.counts is not None and e.counts.sum() >= (ROWS if e.surprise is None else SCORED)
+    ]  # fmt: skip
     if len(judged) < 2:
         raise Skip("fewer than two evaluations with predictions")
     shares = [_shares(e) for e in judged[-2:]]
     for predicted, majority, accuracy, _ in shares:
-        imbalanced = majority >= max(IMBALANCE, 1.5 / len(judged[-1].counts))
-        if predicted < ONE_CLASS or not imbalanced or accuracy > majority + MARGIN:
+        if predicted < ONE_CLASS or accuracy > majority + MARGIN:
             return
-    smallest = min(int(e.counts.sum() - e.counts.sum(1).max()) for e in judged[-2:])
-    if smallest < OTHERS or _too_early(run, judged):
+    others = [_others(e, share) for e, share in zip(judged[-2:], shares, strict=True)]
+    if not all(others) or _too_early(run, judged):
         return
     predicted, majority, accuracy, chosen = shares[-1]
     yield Finding(
@@ -125,14 +129,37 @@ def one_class(run: Run) -> Iterator[Finding]:
     )  # fmt: skip
 
 
+def _others(judged: Evaluation, share: tuple[float, float, float, int]) -> bool:
+    """Whether rows of other classes are enough to wonder where they are.
+
+    Where the scores were seen and know no more than the labels' rates, a few are enough; where one
+    class is only the largest of many it must be the one that is chosen, and be chosen blindly.
+    """
+    counts, (_, majority, accuracy, _) = judged.counts, share
+    others = int(counts.sum() - counts.sum(1).max())
+    there = int((counts.sum(1) > 0).sum())
+    blind = judged.surprise is not None and judged.surprise >= LEARNT * _entropy(counts)
+    if majority >= max(IMBALANCE, 1.5 / len(counts)):
+        return others >= (FEW if blind else OTHERS)
+    lopsided = majority > SKEW * (1 - majority) / max(1, there - 1) and accuracy == majority
+    return others >= OTHERS and lopsided and blind and judged.surprise > 1.5 * _entropy(counts)
+
+
+def _entropy(counts: torch.Tensor) -> float:
+    """Of the labels' rates: the cross-entropy of a guess that knows nothing else."""
+    return float(torch.special.entr(counts.sum(1).double() / counts.sum()).sum())
+
+
 def _too_early(run: Run, judged: list[Evaluation]) -> bool:
     """Whether the run has only begun, or its loss is on its way or below that of guessing rates."""
     losses = run.values("loss")
     if len(losses) < 20:
         return True
+    before, last = (e.surprise for e in judged[-2:])
+    if before is not None and last is not None:  # the loss itself may weigh the classes
+        return last < LEARNT * _entropy(judged[-1].counts) or last < EASING * before
     recent = losses[len(losses) // 2 :]
-    rates = judged[-1].counts.sum(1).double() / judged[-1].counts.sum()
-    if 0 < np.mean(losses[-20:]) < LEARNT * float(torch.special.entr(rates).sum()):
+    if 0 < np.mean(losses[-20:]) < LEARNT * _entropy(judged[-1].counts):
         return True
     moved, error = curves.change(recent)
     return moved < -max(0.05 * abs(np.mean(recent)), 2 * error)

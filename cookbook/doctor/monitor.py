@@ -289,7 +289,7 @@ class Monitor:
 
     def _note_evaluation(self, metrics: dict, predictions: Any, labels: Any, rows: Any) -> None:
         if predictions is not None and labels is not None:
-            self.seen.counts = None
+            self.seen.counts, self.seen.surprise = None, 0.0
             self.seen.count(predictions, labels)
         found = self.seen.evaluation(metrics, rows)
         if predictions is not None:

@@ -63,6 +63,7 @@ class Evaluation:
 
     `counts` is the confusion, (classes, classes) with labels in rows, where predictions were seen.
     `forwards` passes of the model went with it, of which `in_training_mode` had dropout on.
+    `surprise` is the plain mean cross-entropy of the counted rows, None where no scores were seen.
     """
 
     step: int
@@ -72,6 +73,7 @@ class Evaluation:
     counts: torch.Tensor | None = None
     forwards: int = 0
     in_training_mode: int = 0
+    surprise: float | None = None
 
 
 @dataclass

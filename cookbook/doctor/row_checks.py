@@ -20,6 +20,7 @@ from cookbook.doctor.checks import Skip
 from cookbook.doctor.findings import Finding
 from cookbook.doctor.sampling import ROWS
 
+BLANKS = 4  # pieces in which a row of spaces may come
 EMPTY = 0.01  # share of empty texts that is still normal
 ENTROPY, BATCHES = 0.5, 8  # a batch's label entropy against that of shuffled batches; batches
 MAJORITY = 0.9  # share of the largest class from which on it is said
@@ -115,22 +116,33 @@ def _unattended(sample: Any, name: str) -> Iterable[Finding]:
 
 
 def _empty(sample: Any, name: str) -> Iterable[Finding]:
-    texts = [row_keys.text_of(row) for row in sample.rows if isinstance(row, Mapping)]
-    texts = [text for text in texts if text is not None]
-    if texts:
-        empty, count = sum(not text.strip() for text in texts), len(texts)
-    else:
-        special = set(getattr(sample.processing_class, "all_special_ids", None) or ())
-        rows = [row for row in sample.rows if isinstance(row, Mapping)]
-        ids = [row["input_ids"] for row in rows if row.get("input_ids") is not None]
-        empty = sum(set(np.asarray(i).reshape(-1).tolist()) <= special for i in ids)
-        count = len(ids)
+    rows = [row for row in sample.rows if isinstance(row, Mapping)]
+    known = [_holds_nothing(row, sample.processing_class) for row in rows]
+    known = [found for found in known if found is not None]
+    empty, count = sum(known), len(known)
     if empty > max(1, EMPTY * count):
         yield Finding(
             "D9", "warn",
             f"{empty / count:.1%} of {count:,} {name} rows are empty (bound: {EMPTY:.0%})",
             measured={"rows_empty": empty, "rows": count},
         )  # fmt: skip
+
+
+def _holds_nothing(row: Mapping[str, Any], tokenizer: Any) -> bool | None:
+    """Whether a row's text, or what a tokenizer left of it, is empty; None where it has neither.
+
+    Ids decide where they stand: a row may keep its target or its name beside an empty input.
+    """
+    text, ids = row_keys.text_of(row), row.get("input_ids")
+    if text is not None and not text.strip():
+        return True
+    if ids is None or any(name in row for name in row_keys.PIXELS):  # a picture to be described
+        return None if text is None else False
+    special = set(getattr(tokenizer, "all_special_ids", None) or ())
+    plain = [i for i in np.asarray(ids).reshape(-1).tolist() if i not in special]
+    if plain and len(plain) <= BLANKS and hasattr(tokenizer, "decode"):  # pieces of white space
+        return not tokenizer.decode(plain).strip()
+    return not plain
 
 
 # -- D5 ------------------------------------------------------------------------------------------

@@ -157,7 +157,9 @@ def contrastive_collapse(run: Run) -> Iterator[Finding]:
     sides, began = run.facts.get("sides", []), run.values("loss")
     if began and run.steps >= contrastive.STARTED:
         late = curves.median(began[-LATEST:])
-        found = contrastive.pulled_together(sides, late, curves.median(began[:3]))
+        found = contrastive.pulled_together(
+            sides, late, curves.median(began[:3]), run.facts.get("cosine_first")
+        )  # fmt: skip
         if found is not None:
             yield found
             return

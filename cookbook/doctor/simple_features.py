@@ -121,19 +121,24 @@ def kernels(view: str, columns: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     yield f"{view}, Gaussian", np.exp(-apart / (np.median(apart) + 1e-9))
 
 
-def probe(view: str, kernel: np.ndarray, labels: np.ndarray, seed: int = 0) -> Probe:
+def probe(
+    view: str, kernel: np.ndarray, labels: np.ndarray, seed: int = 0, *,
+    orders: list[np.ndarray] | None = None, fold: np.ndarray | None = None,
+) -> Probe:  # fmt: skip
     """Accuracy on held-out folds of ridge regression, with true and with permuted labels.
 
-    `labels` (rows,) are class numbers from 0. The distance is that of the mean score of the right
-    class, which shows a weak dependence before accuracy does.
+    `labels` (rows,) are class numbers from 0. `orders` are permutations (rows,) and `fold` the
+    number (rows,) of each row's fold, both drawn unless given. The distance is that of the mean
+    score of the right class, which shows a weak dependence before accuracy does.
     """
     draw = np.random.default_rng(seed)
     hot = np.eye(labels.max() + 1, dtype=np.float32)[labels]
-    orders = [draw.permutation(len(labels)) for _ in range(PERMUTATIONS)]
+    if orders is None:
+        orders = [draw.permutation(len(labels)) for _ in range(PERMUTATIONS)]
     wanted = np.stack([hot, *(hot[order] for order in orders)])
     centred = wanted - hot.mean(0)
     scores = np.zeros_like(centred)
-    fold = draw.permutation(len(labels)) % FOLDS
+    fold = draw.permutation(len(labels)) % FOLDS if fold is None else fold
     for k in range(FOLDS):
         seen, held = fold != k, fold == k
         ridge = kernel[np.ix_(seen, seen)].copy()

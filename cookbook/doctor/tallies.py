@@ -39,9 +39,7 @@ def confusion(scores: Any, labels: Any, tokens: bool = False) -> torch.Tensor | 
     With `tokens`, each labelled token of scores (rows, length, classes) and labels (rows, length)
     counts, as a tagger's do; a language model's labels stand elsewhere.
     """
-    scores, labels = torch.as_tensor(scores), torch.as_tensor(labels)
-    if tokens and labels.dim() == 2 and scores.dim() == 3 and scores.shape[:2] == labels.shape:
-        scores, labels = scores.flatten(0, 1), labels.flatten()
+    scores, labels = _by_answer(scores, labels, tokens)
     if labels.dim() != 1 or labels.is_floating_point() or len(labels) != len(scores):
         return None
     if scores.dim() == 2:
@@ -56,6 +54,40 @@ def confusion(scores: Any, labels: Any, tokens: bool = False) -> torch.Tensor | 
     valid = (labels >= 0) & (labels < size)
     flat = labels * size + chosen
     return torch.bincount(flat[valid], minlength=size * size).reshape(size, size)
+
+
+def _by_answer(scores: Any, labels: Any, tokens: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    scores, labels = torch.as_tensor(scores), torch.as_tensor(labels)
+    if tokens and labels.dim() == 2 and scores.dim() == 3 and scores.shape[:2] == labels.shape:
+        return scores.flatten(0, 1), labels.flatten()
+    return scores, labels
+
+
+def surprise(scores: Any, labels: Any, tokens: bool = False) -> torch.Tensor | None:
+    """The summed cross-entropy of scores (rows, classes) whose labels count; None without scores.
+
+    >>> surprise(torch.zeros(3, 2), torch.tensor([0, 1, -100])).item()
+    1.386294364929199
+    """
+    scores, labels = _by_answer(scores, labels, tokens)
+    if scores.dim() != 2 or not scores.is_floating_point() or labels.dim() != 1:
+        return None
+    valid = (labels >= 0) & (labels < scores.shape[1])
+    chosen, wanted = scores.detach()[valid.to(scores.device)].float(), labels[valid].long()
+    return torch.nn.functional.cross_entropy(chosen, wanted.to(chosen.device), reduction="sum")
+
+
+def rates(known: list[int] | None, labels: Any, size: int) -> list[int] | None:
+    """Counts of classes, with those of a batch of whole labels added; `size` classes.
+
+    >>> rates([1, 0], torch.tensor([1, 1, -100]), 2)
+    [1, 2]
+    """
+    whole = isinstance(labels, torch.Tensor) and not labels.is_floating_point()
+    if not whole or not 1 < size <= CLASSES or labels.dtype == torch.bool:
+        return known
+    found = labels[(labels >= 0) & (labels < size)].long().bincount(minlength=size).tolist()
+    return [a + b for a, b in zip(known or [0] * size, found, strict=True)]
 
 
 def embeddings(output: Any, rows: int) -> torch.Tensor | None:

@@ -93,6 +93,8 @@ class Watch:
                 self.optimizers[0], self.lr_scheduler, self.how["resumed"]
             ),
         }
+        if self.how["loader"] is None:
+            self.monitor.undo.append(order.follow(self.monitor.seen, self.monitor.cost))
         return self
 
     def __exit__(self, *_: Any) -> None:

@@ -102,3 +102,16 @@ def test_kept_outputs_hold_their_graphs_too(keep):
         seen.forward((x,), {}, logits, training=True, measure=False)
         seen.loss(nn.functional.cross_entropy(logits, torch.zeros(4, dtype=torch.long)), None)
     assert run.graphs == (5 if keep else 1, 5)
+
+
+def test_an_evaluation_keeps_its_cross_entropy_and_training_the_rates_of_its_labels():
+    seen = Seen(Run(), MODEL)
+    MODEL.eval()
+    passed(seen)
+    batch = {"x": torch.randn(2, 3), "labels": LABELS}
+    with torch.no_grad():
+        output = {"logits": MODEL(batch["x"])}
+    seen.forward((), batch, output, training=False, measure=True)
+    expected = nn.functional.cross_entropy(output["logits"], LABELS).item()
+    assert seen.evaluation({}).surprise == pytest.approx(expected)
+    assert seen.run.facts["label_counts"] == [1, 1]

@@ -81,8 +81,8 @@ def test_accumulation_of_the_library_is_l3_and_ours_is_not(fit, n):
 def test_a_nan_that_the_log_hides(fit):
     def broken(trainer):
         loss, count = trainer.compute_loss, iter(range(1000))
-        trainer.compute_loss = lambda *a, **k: loss(*a, **k) * (
-            float("nan") if next(count) == 9 else 1.0
+        trainer.compute_loss = lambda *a, **k: (
+            loss(*a, **k) * (float("nan") if next(count) == 9 else 1.0)
         )
 
     doctor = fit(change=broken, eval_strategy="no")

@@ -52,6 +52,21 @@ def test_a_language_model_made_from_a_configuration_is_only_remarked_on(folder):
     assert one.severity == "info"
 
 
+@pytest.mark.parametrize(
+    ("words", "own", "severity"), [(9, True, "warn"), (9, False, "info"), (2500, True, "info")]
+)
+def test_too_few_tokens_to_start_anew_beside_weights_that_fit(
+    folder, tokenizer, words, own, severity, monkeypatch
+):
+    """By tokens to train on, and by whether the tokenizer is the checkpoint's too."""
+    config = transformers.AutoConfig.from_pretrained(folder)
+    model = transformers.AutoModelForMaskedLM.from_config(config)
+    rows = [{"input_ids": [1] * words, "labels": [1] * words} for _ in range(64)]
+    monkeypatch.setattr(tokenizer, "name_or_path", str(folder) if own else "another")
+    (one,) = found(model, train_dataset=rows, processing_class=tokenizer)
+    assert one.severity == severity
+
+
 @pytest.mark.parametrize("head", ["BertForSequenceClassification", "BertForMaskedLM"])
 def test_a_file_with_another_prefix_is_found(folder, head):
     stored = load_file(folder / "model.safetensors")

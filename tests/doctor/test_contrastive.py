@@ -46,6 +46,18 @@ def test_two_sides_in_one_point_are_a_collapse_once_the_loss_has_gone():
     assert contrastive.pulled_together([], 0.001, 1.0) is None
 
 
+def test_a_signed_loss_must_fall_while_rows_draw_together():
+    """A negative cosine has no zero to fall to: the rows themselves must have come together."""
+    point = [1 + 0.001 * torch.randn(16, 8, generator=torch.Generator().manual_seed(0))] * 2
+    together = contrastive.pulled_together
+    assert together(point, -1.0, -0.8, cosine_first=0.7).fault == "C1"
+    assert together(point, -1.0, -0.8) is None  # nobody saw where they began
+    assert together(point, -1.0, -0.8, cosine_first=0.999999) is None  # they began there
+    assert together(point, -0.8, -0.8, cosine_first=0.7) is None
+    assert together([torch.randn(16, 8)] * 2, -1.0, -0.8, cosine_first=0.7) is None
+    assert together(point, 0.8, 1.0, cosine_first=0.7) is None  # a loss that is no attraction
+
+
 class Towers(nn.Module):
     """Two towers over pairs; `spread` is how much an embedding owes to its row."""
 

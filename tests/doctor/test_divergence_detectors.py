@@ -136,3 +136,35 @@ def test_gradients_reversed_before_the_step_are_a_climb():
     assert "reversed" in turned(-1.0, -0.6)["L4"].evidence
     assert turned(1.0, -0.6) == {} and turned(0.1, -0.6) == {}  # noise was added
     assert turned(-1.0, 0.6) == {}  # and the optimizer maximizes: a descent in the end
+
+
+def test_weights_rewritten_before_a_rise_are_a_second_sign():
+    """They are large afterwards, so that the same steps are small beside them."""
+    updates = np.r_[np.full(40, 0.12), np.full(80, 2e-3)]
+    assert "before it" in found(run_of(diverging(), update=updates))["O1"].evidence
+    assert found(run_of(diverging(), update=np.r_[np.full(40, 0.02), np.full(80, 2e-3)])) == {}
+
+
+def at_a_guess(level, rewrote, counts=(70, 30), **facts):
+    losses = np.r_[2.1, 1.5, np.full(58, level) + RANDOM(0).normal(0, 0.05, 58)]
+    updates = np.r_[np.full(12, rewrote), np.full(48, 3e-3)]
+    return found(run_of(losses, update=updates, facts={"label_counts": list(counts)} | facts))
+
+
+def test_a_loss_that_stays_at_a_blind_guess_after_large_steps_is_o1():
+    """The entropy of the labels' rates is 0.61; a fresh head had begun far above it."""
+    assert "blind guess" in at_a_guess(0.62, 0.15)["O1"].evidence
+    assert at_a_guess(0.62, 0.03) == {}  # labels of other rows: small steps, the same loss
+    assert at_a_guess(0.40, 0.15) == {}  # it has learnt
+    assert at_a_guess(0.62, 0.15, trained_share=0.01) == {}  # a head alone
+    assert at_a_guess(0.62, 0.15, counts=(100, 0)) == {}
+    falling_still = np.r_[2.1, np.linspace(1.5, 0.5, 59)]
+    facts = {"label_counts": [70, 30]}
+    assert found(run_of(falling_still, update=0.15, facts=facts)) == {}
+
+
+def test_half_a_run_that_is_worse_than_no_training_is_o1_at_smaller_steps():
+    losses = np.r_[5.3, 5.2, 4.9, np.linspace(5, 6, 27), 6.2 + RANDOM(1).normal(0, 0.1, 50)]
+    updates = np.r_[np.full(12, 0.08), np.full(68, 0.02)]
+    assert "O1" in found(run_of(losses, update=updates))
+    assert found(run_of(losses - 1.1 * (np.arange(80) > 30), update=updates)) == {}

@@ -90,3 +90,32 @@ def test_rows_lost_or_scored_twice_are_e2(found, scored, rows, severity):
     evaluations = [Evaluation(10, {"eval_loss": 1.0}, scored=scored, rows=rows)]
     findings = found(run_of(evaluations))
     assert (findings["E2"].severity if findings else None) == severity
+
+
+def scored(counts, surprise, times=3):
+    """Evaluations whose scores were seen; `surprise` a number, or one for each."""
+    values = surprise if isinstance(surprise, list) else [surprise] * times
+    return [
+        Evaluation(30 * (i + 1), {}, counts=torch.tensor(counts), surprise=value)
+        for i, value in enumerate(values)
+    ]
+
+
+FEW, LOPSIDED = [[41, 0], [5, 0]], [[20, 0, 0, 0]] + [[7, 0, 0, 0]] * 3
+
+
+def test_a_handful_of_other_rows_is_enough_where_scores_know_nothing_of_them(found):
+    assert "D4" in found(run_of(scored(FEW, 0.40), FLAT))  # entropy 0.34
+    assert "D4" in found(run_of(scored(FEW, 0.40), np.full(120, 0.01)))  # a loss of other rows
+    assert found(run_of(scored(FEW, 0.20), FLAT)) == {}  # they stand apart, below the threshold
+    assert found(run_of(scored(FEW, [0.7, 0.5, 0.4]), FLAT)) == {}  # and it still gets better
+    assert found(run_of(scored([[41, 0], [2, 0]], 0.40), FLAT)) == {}  # two rows
+    assert found(run_of(confused(FEW), FLAT)) == {}  # classes alone, no scores
+
+
+def test_the_largest_of_many_classes_must_be_chosen_blindly(found):
+    """Weights of classes upside down: the loss is small, the cross-entropy huge."""
+    small = np.full(120, 0.01)
+    assert "D4" in found(run_of(scored(LOPSIDED, 4.0), small))
+    assert found(run_of(scored(LOPSIDED, 1.3), FLAT)) == {}  # no worse than guessing: young
+    assert found(run_of(scored([[12, 0, 0, 0]] * 4, 4.0), small)) == {}  # balanced: another fault

@@ -149,6 +149,13 @@ def test_rows_that_mix_are_found(model, dataset):
     assert verdicts(APART, model, dataset) == [("M10", "error")]
 
 
+@pytest.mark.parametrize(("share", "expected"), [(1e-4, [("M10", "warn")]), (1e-9, [])])
+def test_rows_that_are_heard_faintly_in_another_are_a_warning(share, expected):
+    model = Net(Call(lambda h: h + share * h.mean(0)))
+    assert verdicts(APART, model, points()) == expected
+    assert verdicts(APART, model.to(torch.bfloat16), [(x.bfloat16(), y) for x, y in points()]) == []
+
+
 def test_bert_that_mixes_rows_is_found(tiny_bert):
     model = tiny_bert("BertForSequenceClassification")
     assert verdicts(APART, model, tokens()) == []

@@ -196,3 +196,22 @@ def test_one_class_nearly_everywhere_is_advice(rare, expected):
     assert found(row_checks.check_classes_are_balanced, Subject(None, train_dataset=rows)) == (
         expected
     )
+
+
+def test_what_a_tokenizer_left_of_white_space_is_empty(tokenizer):
+    """The row keeps its target and its name beside an input of nothing."""
+
+    def rows(blank):
+        kept = [
+            {"source": "x", "target": "the sum", **tokenizer("Return the sum")} for _ in range(40)
+        ]
+        empty = {"source": " ", "target": "the sum", **tokenizer("  \n ")}
+        return kept + [empty] * blank
+
+    def faults(data):
+        subject = Subject(None, train_dataset=data, processing_class=tokenizer)
+        return found(row_checks.check_rows_hold_something, subject)
+
+    assert faults(rows(4)) == [("D9", "warn")] and faults(rows(0)) == []
+    pictures = [row | {"pixel_values": torch.randn(3), "source": "x"} for row in rows(4)]
+    assert faults(pictures) == []  # ids that begin a caption

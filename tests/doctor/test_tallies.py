@@ -1,3 +1,4 @@
+import pytest
 import torch
 from torch import nn
 
@@ -54,3 +55,16 @@ def test_each_labelled_token_of_a_tagger_counts():
     labels = torch.tensor([[0, 1, -100], [0, -100, -100]])
     assert tallies.confusion(scores, labels, tokens=True).tolist() == [[1, 1], [0, 1]]
     assert tallies.confusion(scores, labels[:, :2], tokens=True) is None
+
+
+def test_surprise_is_the_cross_entropy_of_labelled_rows():
+    scores, labels = torch.randn(2, 5, 3), torch.tensor([[0, 1, 2, -100, 1], [2, -100, 0, 0, 1]])
+    mean = torch.nn.functional.cross_entropy(scores.flatten(0, 1), labels.flatten())
+    assert tallies.surprise(scores, labels, tokens=True).item() == pytest.approx(8 * mean.item())
+    assert tallies.surprise(labels[0], labels[0]) is None  # classes, no scores
+
+
+def test_rates_of_labels_leave_out_what_is_ignored_or_no_class():
+    assert tallies.rates(None, torch.tensor([0, 2, 2, -100]), 3) == [1, 0, 2]
+    assert tallies.rates([1, 1], torch.rand(3), 2) == [1, 1]
+    assert tallies.rates(None, torch.tensor([0, 1]), 50_000) is None  # words

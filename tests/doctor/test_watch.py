@@ -241,3 +241,21 @@ def test_a_shuffled_order_that_repeats_and_a_run_that_lost_its_optimizer():
 
     assert epochs(reseeded=True) == ["X3"] and epochs(reseeded=False) == []
     assert "K2" in faults(Task(), resumed=100)
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_an_order_that_repeats_is_seen_without_the_loader(again):
+    """X3: drawn anew by the same seed each epoch; an order that differs is left alone."""
+    torch.manual_seed(0)
+    model, rows = nn.Linear(3, 2), [(torch.randn(3), i % 2) for i in range(16)]
+    draws = torch.Generator()
+    loader = torch.utils.data.DataLoader(rows, 4, shuffle=True, generator=draws)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with Watch(model, optimizer) as watch:
+        for epoch in range(3):
+            draws.manual_seed(0 if again else epoch)
+            for x, y in loader:
+                loss = nn.functional.cross_entropy(model(x), y)
+                loss.backward(), optimizer.step(), optimizer.zero_grad()
+                watch.step(loss, batch=(x, y))
+    assert ("X3" in watch.report.faults()) is again
