@@ -42,6 +42,62 @@ def mismatched(part: Dataset, elsewhere: Sequence[str], *, seed: int = 0) -> Dat
     return _labelled(part["text"], part["text_pair"], [elsewhere[i] for i in drawn])
 
 
+def ways(dataset: DatasetDict, *, seed: int = 0) -> dict[str, DatasetDict]:
+    """Labelled pairs: "as given", or, where no label is given, made in both ways.
+
+    "dealt out" is `matched`; "from the top of the file" takes the careless way, the second texts
+    of "other" being drawn from the first hundred rows of the split.
+    """
+    from datasets import DatasetDict
+
+    if "label" in dataset["train"].column_names:
+        return {"as given": dataset}
+    top = {name: list(part["text_pair"][:100]) for name, part in dataset.items()}
+    return {
+        "dealt out": DatasetDict({k: matched(p, seed=seed) for k, p in dataset.items()}),
+        "from the top of the file": DatasetDict(
+            {k: mismatched(p, top[k], seed=seed) for k, p in dataset.items()}
+        ),
+    }
+
+
+def graded(dataset: DatasetDict) -> bool:
+    """Whether the label is a number ("how alike?"), not a class ("do they belong together?")."""
+    from datasets import ClassLabel
+
+    return not isinstance(dataset["train"].features["label"], ClassLabel)
+
+
+def score(answers: Sequence, dataset: DatasetDict) -> float:
+    """Of answers to the test rows: Spearman's correlation for numbers, accuracy for classes."""
+    from scipy.stats import spearmanr
+
+    answers, truth = np.asarray(answers), np.asarray(dataset["test"]["label"])
+    if not graded(dataset):
+        return float((answers == truth).mean())
+    constant = np.ptp(answers) == 0 or np.ptp(truth) == 0  # then there is no order to compare
+    return 0.0 if constant else float(spearmanr(answers, truth)[0])
+
+
+def opponents(dataset: DatasetDict) -> dict[str, np.ndarray]:
+    """Answers to the test rows that train no network: (rows,) each.
+
+    "most frequent" or the mean; "words in common", cut where it serves the training rows best if
+    there are two classes; for classes "TF-IDF + linear" over both texts.
+    """
+    from cookbook.finetuning import baselines
+
+    texts = {name: overlap(p["text"], p["text_pair"]) for name, p in dataset.items()}
+    if graded(dataset):
+        constant = np.full(len(dataset["test"]), np.mean(dataset["train"]["label"]))
+        return {"always the mean": constant, "words in common": texts["test"]}
+    found = {"most frequent": baselines.majority(dataset).predictions}
+    if dataset["train"].features["label"].num_classes == 2:
+        cut = threshold(texts["train"], dataset["train"]["label"])
+        found["words in common"] = (texts["test"] > cut).astype(int)
+    return found | {"TF-IDF + linear": baselines.tfidf(dataset).predictions}
+
+
 def half(dataset: DatasetDict) -> DatasetDict:
     """The same rows and labels with the second text alone, as column `text`."""
     return dataset.remove_columns("text").rename_column("text_pair", "text")

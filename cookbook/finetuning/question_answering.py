@@ -27,6 +27,17 @@ LONGEST = 60  # tokens of an answer
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n\s*\n|\n(?=\s)")
 
 
+def mixed(windows: Windows, *, share: float = 0.5, seed: int = 0) -> list[dict[str, Any]]:
+    """Rows to train on: every window that holds its answer, and `share` times as many that do not.
+
+    Of a long text most windows hold nothing; all of them would teach to answer "not here".
+    """
+    holding = windows.holding()
+    rest = sorted(set(range(len(windows.rows))) - set(holding))
+    drawn = np.random.default_rng(seed).permutation(rest)[: round(share * len(holding))]
+    return [windows.rows[i] for i in [*holding, *drawn.tolist()]]
+
+
 def best_span(
     start: np.ndarray, end: np.ndarray, allowed: np.ndarray, longest: int = LONGEST
 ) -> tuple[int, int, float]:

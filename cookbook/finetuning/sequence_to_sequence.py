@@ -8,12 +8,14 @@ Chapter 15 uses it.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from cookbook.data.byte_pairs import train_byte_pairs
 from cookbook.finetuning.task_fit import family_of
 from cookbook.models import registry
 from cookbook.models.initialization import load_config, load_model, load_tokenizer, quiet
@@ -74,8 +76,11 @@ def prepare(model: str, *, seed: int = 0) -> tuple[PreTrainedModel, PreTrainedTo
             f"{model} is of the family {family}: give an encoder or an encoder-decoder"
         )
     made, _ = from_parts.encoder_decoder(model, seed=seed)
+    # At every step the library recalls how the loss was computed in version 4.12.
+    warnings.filterwarnings("ignore", message="Version v4.12.0", category=FutureWarning)
     # Not the padding token: the library masks it, and the decoder would not see where it starts.
     made.config.decoder_start_token_id = tokenizer.cls_token_id
+    made.config.decoder.use_cache = made.generation_config.use_cache = True  # an encoder has none
     return with_end(made, tokenizer), tokenizer
 
 
@@ -87,6 +92,19 @@ def small_t5(
     return with_end(made, tokenizer)
 
 
+def translator(
+    model: str, texts: Sequence[str], *, vocab_size: int = 1024, size: str = "mini", seed: int = 0
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """`model` where it is an encoder–decoder; else a small T5 with a tokenizer made from `texts`.
+
+    An encoder of one language has no pieces for another, so nothing of it would be of use.
+    """
+    if family_of(load_config(model)) == "encoder-decoder":
+        return prepare(model, seed=seed)
+    tokenizer = train_byte_pairs(texts, vocab_size, digits=True)
+    return small_t5(tokenizer, size, seed=seed), tokenizer
+
+
 def with_end(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     """`model`, told by which token a text ends, for training and for `generate`."""
     end = end_id(tokenizer)
@@ -94,6 +112,26 @@ def with_end(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> PreT
         config.eos_token_id, config.pad_token_id = end, tokenizer.pad_token_id
         config.decoder_start_token_id = model.config.decoder_start_token_id
     return model
+
+
+@torch.no_grad()
+def loss_of(
+    model: PreTrainedModel,
+    rows: Sequence[dict[str, Any]],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    batch_size: int = 32,
+) -> float:
+    """Mean cross-entropy in nats a token of the targets; padding and dropout have no part in it."""
+    device, training, total, tokens = next(model.parameters()).device, model.training, 0.0, 0
+    pad = collator(tokenizer)
+    model.eval()
+    for start in range(0, len(rows), batch_size):
+        batch = pad(list(rows[start : start + batch_size])).to(device)
+        count = int((batch["labels"] != -100).sum())
+        total, tokens = total + float(model(**batch).loss) * count, tokens + count
+    model.train(training)
+    return total / tokens
 
 
 @torch.no_grad()

@@ -61,3 +61,36 @@ def test_a_number_is_learnt(checkpoint, tmp_path):
     )
     assert np.corrcoef(found, rows["label"])[0, 1] > 0.8
     assert found.mean() == pytest.approx(3, abs=1)
+
+
+def dict_of(rows):
+    return DatasetDict({name: part(rows) for name in ("train", "validation", "test")})
+
+
+def test_pairs_without_a_label_are_made_in_two_ways_and_others_stay():
+    made = pairs.ways(dict_of(12))
+    assert list(made) == ["dealt out", "from the top of the file"]
+    assert len(made["dealt out"]["test"]) == 24
+    assert pairs.ways(made["dealt out"]) == {"as given": made["dealt out"]}
+
+
+def test_words_in_common_tell_pairs_that_have_any_and_a_constant_is_half_right():
+    texts = [f"word{i} and more" for i in range(20)]
+    alike = Dataset.from_dict({"text": texts, "text_pair": texts})
+    data = pairs.ways(DatasetDict(train=alike, validation=alike, test=alike))["dealt out"]
+    scores = {name: pairs.score(found, data) for name, found in pairs.opponents(data).items()}
+    assert scores["words in common"] == 1 and scores["most frequent"] == 0.5
+
+
+def test_numbers_are_scored_by_their_order():
+    rows = {
+        "text": ["red fox", "red", "sea"],
+        "text_pair": ["red fox", "red sun", "sky"],
+        "label": [5.0, 3.0, 0.5],
+    }
+    every = Dataset.from_dict(rows)
+    data = DatasetDict(train=every, validation=every, test=every)
+    assert pairs.graded(data) and pairs.score([50, 3, 1], data) == pytest.approx(1)
+    found = pairs.opponents(data)
+    assert pairs.score(found["always the mean"], data) == 0
+    assert pairs.score(found["words in common"], data) == pytest.approx(1)

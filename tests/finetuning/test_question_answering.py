@@ -55,6 +55,14 @@ def test_answers_come_from_the_window_that_has_them(checkpoint):
     assert right["exact"].tolist() == right["f1"].tolist() == [1, 1]
 
 
+def test_rows_to_train_on_are_those_with_an_answer_and_some_without():
+    rows = [{"end_positions": int(i < 4), "number": i} for i in range(20)]
+    windows = answer_spans.Windows(rows, list(range(20)), [[]] * 20)
+    found = [row["number"] for row in answering.mixed(windows, share=0.5)]
+    assert found[:4] == [0, 1, 2, 3] and len(set(found)) == 6
+    assert len(answering.mixed(windows, share=9)) == 20
+
+
 def test_an_empty_context_has_no_answer(checkpoint):
     dataset = Dataset.from_list([{"context": "", "question": "what?"}])
     tokenizer = load_tokenizer(checkpoint)

@@ -55,6 +55,17 @@ def test_the_loss_is_that_of_targets_moved_by_one(small, checkpoint):
         torch.testing.assert_close(ours, loss, rtol=1e-5, atol=1e-6)
 
 
+def test_the_loss_counts_tokens_not_batches_and_no_padding(small):
+    rows = s2s.encode(SOURCES, TARGETS, TOKENIZER)
+    alone = [s2s.loss_of(small, [row], TOKENIZER) for row in rows]
+    weights = [len(row["labels"]) for row in rows]
+    expected = sum(a * w for a, w in zip(alone, weights, strict=True)) / sum(weights)
+    for batch_size in (3, 32):
+        assert s2s.loss_of(small, rows, TOKENIZER, batch_size=batch_size) == pytest.approx(
+            expected, rel=1e-5
+        )
+
+
 def test_what_was_learnt_is_written_and_without_an_end_it_does_not_stop():
     rows = s2s.encode(SOURCES, TARGETS, TOKENIZER)
     whole = trained(rows)
@@ -72,6 +83,17 @@ def test_two_copies_of_an_encoder_write_and_know_their_end(checkpoint):
     assert model.config.eos_token_id == model.generation_config.eos_token_id == end
     rows = s2s.encode(["solver number 3"], None, tokenizer)
     assert len(s2s.write_ids(model, rows, tokenizer, longest=5)[0]) <= 5
+
+
+def test_a_translator_is_the_given_one_or_a_new_one_with_its_own_tokens(
+    checkpoint, small, tmp_path
+):
+    made, tokenizer = s2s.translator(checkpoint, SOURCES * 9, vocab_size=280, size="tiny")
+    assert made.config.model_type == "t5" and len(tokenizer) <= 280
+    small.save_pretrained(tmp_path), TOKENIZER.save_pretrained(tmp_path)
+    given, tokenizer = s2s.translator(str(tmp_path), SOURCES)
+    assert torch.equal(given.shared.weight, small.shared.weight)
+    assert given.missing_keys == [] and len(tokenizer) == len(TOKENIZER)
 
 
 def test_a_decoder_alone_is_refused(tmp_path):
