@@ -1,4 +1,4 @@
-"""Pictures with words beside them: a contact sheet, captions found for pictures, and the way back.
+"""Pictures with words beside them: contact sheets, captions and pictures found, boxes found.
 
 Does: draw arrays of pixels and strings in the style of `plots`; each function takes `ax=None`
 (None makes a figure) and returns the `Axes`. Does not: rank anything, read image files, import any
@@ -8,8 +8,8 @@ wing of the package. Used by chapters 05 and 14.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -109,6 +109,48 @@ def pictures_found(
             for column, picture in enumerate(pictures):
                 _picture(ax, picture, column, row, BLUE if column == place else PALE, side=0.42)
         return _bare(ax, (-4.8, wide - 0.5), (len(captions) - 0.5, -0.5), title)
+
+
+def boxes_found(
+    pictures: Sequence[np.ndarray],
+    found: Sequence[Mapping[str, Any]],
+    names: Sequence[str],
+    *,
+    columns: int = 4,
+    title: str = "",
+    ax: Axes | None = None,
+) -> Axes:
+    """Pictures (h, w), 8-bit, with boxes around what was found, and its name and score.
+
+    `found[i]` holds `boxes` (n, 4) corners in pixels, `labels` and, unless they are true ones,
+    `scores` (n,); `right` (n,), where it is given, tells by colour: blue if true, red if not.
+
+    >>> one = {"boxes": np.array([[1, 1, 5, 7]]), "labels": [0], "scores": [0.87]}
+    >>> boxes_found([np.zeros((8, 8), np.uint8)], [one], ["seven"]).texts[0].get_text()
+    'seven 87'
+    """
+    rows = -(-len(pictures) // max(1, columns))
+    columns = min(columns, len(pictures))
+    with canvas(ax, (2.1 * columns, 2.1 * rows + 0.3)) as ax:
+        for place, (picture, one) in enumerate(zip(pictures, found, strict=True)):
+            row, column = divmod(place, columns)
+            _picture(ax, picture, column, row, PALE, side=0.45)
+            _boxes(ax, np.asarray(picture).shape, one, names, column, row)
+        return _bare(ax, (-0.5, columns - 0.5), (rows - 0.48, -0.52), title)
+
+
+def _boxes(
+    ax: Axes, shape: tuple, one: Mapping[str, Any], names: Sequence[str], column: int, row: int
+) -> None:
+    scores = one.get("scores", [None] * len(one["labels"]))
+    right = one.get("right", [True] * len(one["labels"]))
+    for place, label, score, good in zip(one["boxes"], one["labels"], scores, right, strict=True):
+        scale, color = 0.9 / np.array([shape[1], shape[0]] * 2), BLUE if good else RED
+        x0, y0, x1, y1 = np.array([column, row] * 2) - 0.45 + np.asarray(place) * scale
+        ax.plot([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], color, lw=1.4)
+        words = names[int(label)] + ("" if score is None else f" {100 * float(score):.0f}")
+        box = {"boxstyle": "square,pad=0.1", "facecolor": color, "edgecolor": "none"}
+        ax.text(x0, y0, words, color="white", fontsize=7, va="bottom", bbox=box)
 
 
 def _count(names: Sequence[str]) -> list[tuple[int, str]]:

@@ -60,3 +60,21 @@ def test_colours_are_drawn_as_they_are():
     red[..., 0] = 255
     ax = image_plots.contact_sheet([red], ["red"])
     assert ax.images[0].get_array().shape == (4, 4, 3)
+
+
+def test_boxes_stand_where_they_were_found_and_say_whether_they_are_right():
+    found = {"boxes": np.array([[0, 0, 8, 4], [4, 4, 8, 8]]), "labels": [1, 0],
+             "scores": [0.913, 0.5], "right": [True, False]}  # fmt: skip
+    ax = image_plots.boxes_found(SHADES[:2], [found, {"boxes": [], "labels": []}], ["one", "two"])
+    frames = [line for line in ax.lines if line.get_linewidth() == 1.4]
+    assert [to_hex(line.get_color()).upper() for line in frames] == [BLUE, RED]
+    np.testing.assert_allclose(frames[0].get_xydata().min(0), (-0.45, -0.45))
+    np.testing.assert_allclose(frames[0].get_xydata().max(0), (0.45, 0))  # the upper half
+    np.testing.assert_allclose(frames[1].get_xydata().min(0), (0, 0))
+    assert [text.get_text() for text in ax.texts] == ["two 91", "one 50"]
+
+
+def test_true_boxes_have_no_score():
+    true = {"boxes": np.array([[1, 2, 3, 4]]), "labels": np.array([2])}
+    ax = image_plots.boxes_found([SHADES[0]], [true], ["a", "b", "c"])
+    assert ax.texts[0].get_text() == "c"
