@@ -4,10 +4,30 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["arithmetic", "calculator", "devices", "timing"],
+    submodules=[
+        "arithmetic",
+        "calculator",
+        "crashes",
+        "devices",
+        "distributed",
+        "job",
+        "launching",
+        "links",
+        "pipeline",
+        "sampler",
+        "sharded",
+        "small_model",
+        "tensor_parallel",
+        "timing",
+        "world",
+    ],
     submod_attrs={
         "calculator": ["Memory", "inference_memory", "training_memory"],
         "devices": ["Device", "Work", "plan"],
+        "distributed": ["train", "wrap"],
+        "launching": ["launch", "torchrun"],
+        "sampler": ["ShardedBatches"],
         "timing": ["StepTimes", "probe"],
+        "world": ["RanksError", "World", "joined"],
     },
 )

@@ -56,7 +56,7 @@ def save(folder: str | Path, step: int, state: dict) -> Path:
             entries[name] = manifests.entry(data)
         manifests.write_manifest(scratch / MANIFEST, int(step), entries)
         manifests.sync_folder(scratch)
-        _put_in_place(scratch, target)
+        put_in_place(scratch, target)
     return target
 
 
@@ -113,7 +113,7 @@ def _full_disk(target: Path, needed: int, room: int) -> str:
     )
 
 
-def _put_in_place(scratch: Path, target: Path) -> None:
+def put_in_place(scratch: Path, target: Path) -> None:
     """Rename; a folder cannot be renamed onto a full one, so that one steps aside first."""
     old = target.with_name(target.name + ".old")
     if target.exists():

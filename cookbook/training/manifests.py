@@ -55,13 +55,15 @@ def write_manifest(path: Path, step: int, files: dict) -> None:
     write(path, text.encode())
 
 
-def seal(path: str | Path) -> None:
-    """Write the manifest of a finished folder `checkpoint-<step>` that others filled.
+def seal(path: str | Path, step: int | None = None) -> None:
+    """Write the manifest of a finished folder that others filled.
+
+    The step is that of its name, `checkpoint-<step>`, unless it is given.
 
     Every file is flushed to the disk first: a manifest must not outlive what it vouches for.
     """
     path = Path(path)
-    step = int(NAME.fullmatch(path.name)[1])
+    step = int(NAME.fullmatch(path.name)[1]) if step is None else step
     (path / MANIFEST).unlink(missing_ok=True)
     files = {}
     for name in sorted(_found(path)):
