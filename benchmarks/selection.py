@@ -5,9 +5,9 @@
 
 Three parts. **scores**: LogME, nearest neighbours and a linear probe on the frozen features of the
 ten checkpoints of `candidates.py`, against their test accuracy on `docstring-topics` after
-fine-tuning (512 rows, four epochs, two seeds); rank correlations with bootstrap intervals over the
-candidates. **memory**: predicted against measured peak of live tensor bytes in whole runs of
-`fine_tune`, each in a process of its own, with that process's peak resident memory beside it.
+fine-tuning (512 rows of 64 tokens, three epochs, two seeds); rank correlations with bootstrap
+intervals over the candidates. **memory**: predicted against measured peak of live tensor bytes in
+whole runs of `fine_tune`, each in a process of its own, with its peak resident memory beside it.
 **time**: predicted from a few steps against the median of three runs, in CPU seconds, which other
 processes do not lengthen much, and by the wall clock.
 """
@@ -30,7 +30,7 @@ import candidates
 import machine
 
 NAME, WORK = "selection", arms.CACHE / "candidates"
-ROWS, EPOCHS, SEEDS, RATE = 512, 4, (0, 1), 5e-4
+ROWS, TEST, EPOCHS, LENGTH, SEEDS, RATE = 512, 600, 3, 64, (0, 1), 5e-4
 SCORES = ("logme", "knn", "probe")
 # configuration: model, strategy, batch size, longest row, precision
 MEMORY = {
@@ -68,7 +68,7 @@ def score(place: str, rows: Any) -> dict[str, float]:
     from cookbook.models.initialization import load_tokenizer
 
     began, tokenizer = time.process_time(), load_tokenizer(place)
-    encoded = encode_rows(rows, tokenizer, arms.LENGTH)
+    encoded = encode_rows(rows, tokenizer, LENGTH)
     seen = selection.frozen_features(place, encoded, tokenizer)
     found = transferability.scores(seen, np.array([row["labels"] for row in encoded]))
     taken = time.process_time() - began
@@ -79,7 +79,7 @@ def scores(kept: dict[str, Any], save: Any) -> dict[str, Any]:
     """Scores and test accuracies of all candidates; what `kept` has is not made again."""
     from cookbook.finetuning.strategies import fine_tune
 
-    splits = data(ROWS)
+    splits = data(ROWS, test=TEST)
     for name, place in candidates.make(WORK).items():
         found = kept.setdefault(name, {"what": candidates.NAMES[name], "accuracy": {}})
         if "probe" not in found:
@@ -87,8 +87,10 @@ def scores(kept: dict[str, Any], save: Any) -> dict[str, Any]:
             save()
         for seed in SEEDS:
             if str(seed) not in found["accuracy"]:
-                done = fine_tune(place, splits, learning_rate=RATE, seed=seed, epochs=EPOCHS,
-                                 output_dir=str(WORK / "fine-tuning"))  # fmt: skip
+                done = fine_tune(
+                    place, splits, learning_rate=RATE, seed=seed, epochs=EPOCHS,
+                    max_length=LENGTH, output_dir=str(WORK / "fine-tuning"),
+                )  # fmt: skip
                 found["accuracy"][str(seed)] = done.test["accuracy"]
                 save()
                 print(f"{name}, seed {seed}: {done.test['accuracy']:.3f}", flush=True)
@@ -204,7 +206,8 @@ def run(parts: tuple[str, ...], again: bool) -> dict[str, Any]:
         arms.write(NAME, {
             "what": "scores before training against accuracy after it; memory and time predicted",
             "data": "docstring-topics", "corpus": arms.corpus().fingerprint,
-            "rows": ROWS, "epochs": EPOCHS, "learning_rate": RATE, "machine": machine.describe(),
+            "rows": ROWS, "epochs": EPOCHS, "max_length": LENGTH, "learning_rate": RATE,
+            "machine": machine.describe(),
             "correlations": correlations(found["scores"]) if len(complete) > 3 and
             len(complete) == len(found["scores"]) else {}, **found,
         })  # fmt: skip
