@@ -37,7 +37,7 @@ def area(boxes: Tensor) -> Tensor:
 
 
 def iou(first: Tensor, second: Tensor) -> Tensor:
-    """Intersection over union of every pair, corners (n, 4) and (m, 4) -> (n, m), 0 to 1.
+    """Intersection over union of every pair, corners (..., n, 4), (..., m, 4) -> (..., n, m).
 
         IoU(A, B) = |A ∩ B| / |A ∪ B|
 
@@ -59,15 +59,17 @@ def generalized_iou(first: Tensor, second: Tensor) -> Tensor:
     tensor([[-0.5000]])
     """
     overlap, union = _overlap(first, second)
-    low = torch.minimum(first[:, None, :2], second[None, :, :2])
-    high = torch.maximum(first[:, None, 2:], second[None, :, 2:])
+    first, second = first[..., :, None, :], second[..., None, :, :]
+    low = torch.minimum(first[..., :2], second[..., :2])
+    high = torch.maximum(first[..., 2:], second[..., 2:])
     around = (high - low).prod(-1)
     return overlap - (around - union) / around
 
 
 def _overlap(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    low = torch.maximum(first[:, None, :2], second[None, :, :2])
-    high = torch.minimum(first[:, None, 2:], second[None, :, 2:])
+    first, second = first[..., :, None, :], second[..., None, :, :]
+    low = torch.maximum(first[..., :2], second[..., :2])
+    high = torch.minimum(first[..., 2:], second[..., 2:])
     shared = (high - low).clamp(min=0).prod(-1)
-    union = area(first)[:, None] + area(second)[None] - shared
+    union = area(first) + area(second) - shared
     return shared / union, union

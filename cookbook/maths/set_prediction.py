@@ -21,16 +21,17 @@ NOTHING = 0.1  # weight of a guess that should say "nothing": most of them shoul
 
 
 def matching_cost(logits: Tensor, boxes: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
-    """What it costs to take guess q for object t: (queries, objects).
+    """What it costs to take guess q for object t: (..., queries, objects).
 
         cost[q, t] = -p_q(label_t) + 5 |b_q - b_t|_1 - 2 GIoU(b_q, b_t)
 
-    `logits` (queries, classes + 1), the last one "nothing"; `boxes` (queries, 4) and `targets`
-    (objects, 4) as middle x, middle y, width, height in shares of the image; `labels` (objects,).
+    `logits` (..., queries, classes + 1), the last one "nothing"; `boxes` (..., queries, 4) and
+    `targets` (..., objects, 4) as middle x, middle y, width, height in shares of the image;
+    `labels` (..., objects).
     A probability and not its logarithm, so that all three terms are of one size.
     """
-    probability = logits.softmax(-1)[:, labels]
-    distance = (boxes[:, None] - targets).abs().sum(-1)
+    probability = logits.softmax(-1).take_along_dim(labels[..., None, :], dim=-1)
+    distance = (boxes[..., :, None, :] - targets[..., None, :, :]).abs().sum(-1)
     overlap = generalized_iou(to_corners(boxes), to_corners(targets))
     return DISTANCE * distance - CLASS * probability - OVERLAP * overlap
 
@@ -77,15 +78,13 @@ def set_loss(
     nothing = logits.shape[-1] - 1
     wanted = torch.full(logits.shape[:2], nothing, device=logits.device)
     found, true = [], []
-    for row in range(len(logits)):
-        here = labels[row] >= 0
-        names, places = labels[row][here], targets[row][here]
-        with torch.no_grad():
-            cost = matching_cost(logits[row], boxes[row], names, places)
-        rows, columns = (index.to(logits.device) for index in match(cost))
-        wanted[row, rows] = names[columns]
+    with torch.no_grad():  # all costs at once: one by one they take longer than the network
+        costs = matching_cost(logits, boxes, labels.clamp(min=0), targets).cpu()
+    for row, here in enumerate(labels >= 0):
+        rows, columns = (i.to(logits.device) for i in match(costs[row][:, here.cpu()]))
+        wanted[row, rows] = labels[row][here][columns]
         found.append(boxes[row, rows])
-        true.append(places[columns])
+        true.append(targets[row][here][columns])
     guess, truth = torch.cat(found), torch.cat(true)
     weight = torch.ones(nothing + 1, device=logits.device, dtype=logits.dtype)
     weight[nothing] = NOTHING
@@ -101,4 +100,4 @@ def set_loss(
 
 def _paired(guess: Tensor, truth: Tensor) -> Tensor:
     """GIoU of row i with row i."""
-    return generalized_iou(to_corners(guess), to_corners(truth)).diagonal()
+    return generalized_iou(to_corners(guess)[:, None], to_corners(truth)[:, None]).flatten()

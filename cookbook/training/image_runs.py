@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from cookbook.data import image_augmentation, splits
+from cookbook.models.surgery import KeyReport, pour
 from cookbook.training import loop
 from cookbook.training.clip import to_pixels
 from cookbook.training.masked_accuracy import evaluating
@@ -159,6 +160,26 @@ def few(tensors: dict[str, Tensor], rows: int, *, seed: int = 0) -> dict[str, Te
     """
     chosen = splits.draw_evenly(tensors["labels"].numpy(), rows, seed)
     return {name: tensor[torch.from_numpy(chosen)] for name, tensor in tensors.items()}
+
+
+def carry_over(model: nn.Module, trained: nn.Module, *, freeze: bool = False) -> KeyReport:
+    """Pour all weights of `trained` but those of its last linear layer into `model`.
+
+    With `freeze` what was poured stays as it is, and only the new last layer learns: features that
+    were learned elsewhere, and a linear classifier on them.
+
+    >>> from cookbook.models import build
+    >>> print(carry_over(build("cnn", classes=3), build("cnn", classes=52)))
+    drawn at random: 2 (head.4.bias, head.4.weight); not used: 0; of another shape: 0
+    """
+    last = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)][-1]
+    weights = trained.state_dict()
+    body = {name: w for name, w in weights.items() if not name.startswith(f"{last}.")}
+    report = pour(model, body)
+    if freeze:
+        for name, weight in model.named_parameters():
+            weight.requires_grad_(name.startswith(f"{last}."))
+    return report
 
 
 def _centred(pixels: np.ndarray) -> Tensor:

@@ -92,3 +92,17 @@ def test_tensors_of_different_length_are_refused():
 def test_few_rows_are_spread_over_the_classes(rows):
     some = image_runs.few(image_runs.picture_tensors(rows), 10, seed=1)
     assert some["labels"].bincount().tolist() == [5, 5] and some["pixel_values"].shape[0] == 10
+
+
+@pytest.mark.parametrize("name", ["cnn", "vit", "resnet"])
+def test_all_but_the_last_layer_is_carried_over(name):
+    trained, model = models.build(name, classes=5, seed=1), models.build(name, classes=2, seed=2)
+    image_runs.carry_over(model, trained, freeze=True)
+    same = {n for n, w in model.state_dict().items() if w.equal(trained.state_dict().get(n, w + 1))}
+    assert len(set(model.state_dict()) - same) == 2
+    learning = [weight for weight in model.parameters() if weight.requires_grad]
+    assert [weight.shape[0] for weight in learning] == [2, 2]
+    equal = models.build(name, classes=5, seed=2)  # of the same shape, and still a new last layer
+    image_runs.carry_over(equal, trained)
+    ours, theirs = (list(net.parameters())[-2] for net in (equal, trained))
+    assert not ours.equal(theirs) and all(weight.requires_grad for weight in equal.parameters())
