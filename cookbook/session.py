@@ -153,11 +153,35 @@ def fastest_precision(device: str = "cpu", *, seconds: float = 0.05) -> str:
     return "bf16" if best["bf16"] < 0.9 * best["fp32"] else "fp32"
 
 
-def show(function: Callable | type) -> Any:
-    """Display the source of a tested function or class, highlighted, inside a notebook."""
-    from IPython.display import Code
+@dataclass(frozen=True)
+class Source:
+    """Python source that a notebook displays highlighted, in its own colours on any theme."""
 
-    return Code(inspect.getsource(inspect.unwrap(function)), language="python")
+    data: str
+
+    def __repr__(self) -> str:
+        return self.data
+
+    def _repr_html_(self) -> str:
+        from pygments import formatters, highlight, lexers
+
+        # IPython's own `Code` brings a whole stylesheet and LaTeX, and lab shows it proportional.
+        pre = "font-family: monospace; line-height: 125%; color: #212121"
+        form = formatters.HtmlFormatter(cssclass="source", prestyles=pre)
+        body = highlight(self.data, lexers.PythonLexer(), form)
+        rules = dict(
+            re.findall(r"^\.source \.(\w+) (\{.*?\})", form.get_style_defs(".source"), re.M)
+        )
+        used = sorted(rules.keys() & set(re.findall(r'<span class="(\w+)">', body)))
+        body = re.sub(r'<span class="(\w+)">([^<]*)</span>',
+                      lambda span: span[0] if span[1] in rules else span[2], body)  # fmt: skip
+        css = ".source { background: #f8f8f8 }" + "".join(f".source .{c} {rules[c]}" for c in used)
+        return f"<style>{css}</style>{body}"
+
+
+def show(function: Callable | type) -> Source:
+    """Display the source of a tested function or class, highlighted, inside a notebook."""
+    return Source(inspect.getsource(inspect.unwrap(function)))
 
 
 def exercise(

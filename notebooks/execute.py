@@ -44,14 +44,13 @@ def strip(notebook: nbformat.NotebookNode) -> None:
     notebook.metadata = nbformat.from_dict(
         {"kernelspec": kernel, "language_info": {"name": "python"}}
     )
-    _style_once(notebook)
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])
         cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
         for output in cell.get("outputs", []):
             if "text" in output:
                 output.text = _without_machine(output.text)
-            output.get("data", {}).pop("text/latex", None)  # of sources, which HTML shows too
+            output.get("data", {}).pop("text/latex", None)  # of tables, which HTML shows too
             for kind, content in output.get("data", {}).items():
                 if kind == "image/png":
                     output.data[kind] = _in_few_colours(content)
@@ -70,18 +69,6 @@ def _in_few_colours(png: str) -> str:
     small = io.BytesIO()
     few.save(small, "PNG", optimize=True)
     return base64.b64encode(small.getvalue()).decode()
-
-
-def _style_once(notebook: nbformat.NotebookNode) -> None:
-    """Of the style sheets that come with each shown source, 5 KB apiece, leave the first."""
-    seen = False
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            page = output.get("data", {}).get("text/html", "")
-            sheet = re.match(r"<style>pre .*?</style>", page, re.DOTALL)
-            if sheet and seen:
-                output.data["text/html"] = page[sheet.end() :]
-            seen = seen or bool(sheet)
 
 
 def _without_machine(text: str) -> str:

@@ -1,9 +1,11 @@
 """Where am I: the profile, the output folder, what is recorded, the claims."""
 
 import errno
+import html
 import json
 import math
 import random
+import re
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -218,5 +220,15 @@ def test_an_output_folder_that_cannot_be_written(monkeypatch, tmp_path, start):
 def test_show_returns_the_source_even_of_a_decorated_function():
     shown = session.show(torch.no_grad()(session.fastest_precision))
     assert "def fastest_precision(" in shown.data
-    assert shown.language == "python"
+    assert repr(shown) == shown.data
     assert "class Session" in session.show(session.Session).data
+
+
+def test_shown_source_is_whole_in_a_fixed_width_and_brings_only_the_colours_it_uses():
+    shown = session.show(session.show)
+    page = shown._repr_html_()
+    style, body = page.split("</style>")
+    assert html.unescape(re.sub("<[^>]+>", "", body)).strip() == shown.data.strip()
+    assert "monospace" in body
+    coloured = set(re.findall(r'class="(\w+)"', body)) - {"source"}
+    assert coloured and coloured == set(re.findall(r"\.source \.(\w+) ", style))
