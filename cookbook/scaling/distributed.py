@@ -179,7 +179,7 @@ def full_weights(model: nn.Module) -> dict[str, torch.Tensor]:
     from torch.distributed.checkpoint.state_dict import get_model_state_dict
 
     found = get_model_state_dict(model)
-    return {name: _gathered(tensor).detach().cpu().clone() for name, tensor in found.items()}
+    return {name: gathered(tensor).detach().cpu().clone() for name, tensor in found.items()}
 
 
 def held_bytes(things: Iterable[torch.Tensor]) -> int:
@@ -187,13 +187,14 @@ def held_bytes(things: Iterable[torch.Tensor]) -> int:
     return sum(getattr(t, "_local_tensor", t).untyped_storage().nbytes() for t in things)
 
 
-def _gathered(tensor: torch.Tensor) -> torch.Tensor:
+def gathered(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor whole that may be spread over ranks; all ranks call it."""
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
 
 def _whole(norm: torch.Tensor) -> float:
     """FSDP's norm is of shares, and adds up when it is gathered."""
-    return float(_gathered(norm))
+    return float(gathered(norm))
 
 
 def _seed_of(seed: int, step: int, rank: int) -> int:

@@ -106,7 +106,7 @@ def pretrain(
         model = build(o.model, vocabulary, seed=o.seed)
         model = distributed.wrap(model, o.strategy, world, precision=o.precision)
         optimizer = torch.optim.AdamW(model.parameters(), lr=o.rate)
-        clock = _Clock(prepare(model, world) if prepare else None)
+        clock = Clock(prepare(model, world) if prepare else None)
         done = distributed.train(
             model, optimizer, rows, world=world, batch_size=o.batch_size, steps=o.steps,
             accumulation=o.accumulation, collate=MaskedLMCollator(vocabulary, seed=o.seed),
@@ -118,10 +118,10 @@ def pretrain(
         return _report(o, world, model, optimizer, done, weights, clock.seconds)
 
 
-class _Clock:
-    """Seconds of each step, from the end of the one before."""
+class Clock:
+    """Seconds of each step, from the end of the one before; `then` is called after it."""
 
-    def __init__(self, then: Callable[[int, float], object] | None) -> None:
+    def __init__(self, then: Callable[[int, float], object] | None = None) -> None:
         self.seconds: list[float] = []
         self.then, self.last = then, time.perf_counter()
 

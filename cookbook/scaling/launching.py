@@ -23,6 +23,11 @@ from typing import Any
 from cookbook.scaling.world import RanksError
 
 RESULT = "@result "
+# torch loads these when a rank first needs them, a second for each rank: once, before the fork.
+WANTED = [
+    "torch._dynamo", "torch.distributed.checkpoint.state_dict", "torch.distributed.fsdp",
+    "torch.distributed.pipelining", "torch.distributed.tensor.parallel",
+]  # fmt: skip
 
 
 def launch(
@@ -31,15 +36,17 @@ def launch(
     *,
     ranks: int,
     max_restarts: int = 0,
+    preload: Sequence[str] = (),
     echo: Callable[[str], object] = print,
 ) -> list[Any]:
     """Run `program(**arguments)` on each of `ranks` processes; what they return, by rank.
 
-    `program` is "module:function", or "file.py:function"; arguments and results are JSON. Raises
+    `program` is "module:function", or "file.py:function"; arguments and results are JSON.
+    `preload` names modules that all ranks will need: imported once, before they are forked. Raises
     RanksError with the reason if a rank failed more often than `max_restarts`.
     """
     command = [sys.executable, "-m", __name__, program, json.dumps(dict(arguments or {}))]
-    command += [str(ranks), str(max_restarts)]
+    command += [str(ranks), str(max_restarts), *preload]
     found = run(command, echo)
     if found is None:
         raise RanksError(f"{program} on {ranks} ranks came back without a result")
@@ -137,7 +144,8 @@ def elastic(
     """
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    importlib.import_module("torch._dynamo")  # optimizers would, at the first step of every rank
+    for name in WANTED:
+        importlib.import_module(name)
     config = LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=ranks, max_restarts=max_restarts,
         run_id=f"launch-{os.getpid()}", rdzv_backend="c10d", rdzv_endpoint="localhost:0",
@@ -150,7 +158,9 @@ def main(arguments: Sequence[str]) -> None:
     """In the fresh interpreter of `launch`."""
     import torch
 
-    program, given, ranks, max_restarts = arguments
+    program, given, ranks, max_restarts, *preload = arguments
+    for name in preload:
+        importlib.import_module(name)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
     found = elastic(
         resolve(program), json.loads(given), ranks=int(ranks), max_restarts=int(max_restarts)

@@ -121,7 +121,7 @@ def in_double(model, batch):
 
 def gradients(model):
     return torch.cat([
-        distributed._gathered(p.grad).flatten() for p in model.parameters()
+        distributed.gathered(p.grad).flatten() for p in model.parameters()
     ]).tolist()  # fmt: skip
 
 
@@ -225,7 +225,7 @@ def heads(world, folder):
         nn.functional.cross_entropy(net(ids).flatten(0, 1), ids.flatten()).backward()
     pairs = zip(whole.parameters(), cut.parameters(), strict=True)
     found["gradients"] = max(
-        float((a.grad - distributed._gathered(b.grad)).abs().max()) for a, b in pairs
+        float((a.grad - distributed.gathered(b.grad)).abs().max()) for a, b in pairs
     )
     found["held"] = distributed.held_bytes(cut.blocks.parameters())
     found["whole"] = distributed.held_bytes(whole.blocks.parameters())
@@ -263,7 +263,7 @@ def four(folder):
             weights = distributed.full_weights(wrapped)
             found[f"{strategy} weights"] = job.fingerprint(weights)
             moments = sharded._tensors(wrapped, optimizer)["optimizer"]["blocks.0.up.weight"]
-            squares = distributed._gathered(moments["exp_avg_sq"])
+            squares = distributed.gathered(moments["exp_avg_sq"])
             found[f"{strategy} squares"] = float(squares.double().sum())
         sampler = ShardedBatches(10, 5, rank=world.rank, ranks=4, seed=1, stop=4)
         found["rows"] = world.everyone(list(sampler))
