@@ -22,7 +22,10 @@ ONE_CLASS, IMBALANCE, MARGIN = 0.95, 0.6, 0.01
 LEARNT = 0.85  # of the labels' entropy: a training loss under this is no guess at their rates
 OTHERS, FEW = 10, 3  # rows of other classes under which one class is no surprise; a blind one
 SKEW = 2.0  # times the mean of the other classes, from which the largest of many is one
-EASING = 0.95  # of the cross-entropy before, under which an evaluation is still on its way
+BLIND, EASING = (
+    0.88,
+    0.97,
+)  # of that entropy, from which an evaluation knows nothing else; and of the cross-entropy before, under which an evaluation is still on its way
 ROWS, SCORED = 30, 20  # fewer tell nothing about a class, without scores and with them
 
 
@@ -138,7 +141,7 @@ def _others(judged: Evaluation, share: tuple[float, float, float, int]) -> bool:
     counts, (_, majority, accuracy, _) = judged.counts, share
     others = int(counts.sum() - counts.sum(1).max())
     there = int((counts.sum(1) > 0).sum())
-    blind = judged.surprise is not None and judged.surprise >= LEARNT * _entropy(counts)
+    blind = judged.surprise is not None and judged.surprise >= BLIND * _entropy(counts)
     if majority >= max(IMBALANCE, 1.5 / len(counts)):
         return others >= (FEW if blind else OTHERS)
     lopsided = majority > SKEW * (1 - majority) / max(1, there - 1) and accuracy == majority
@@ -157,7 +160,7 @@ def _too_early(run: Run, judged: list[Evaluation]) -> bool:
         return True
     before, last = (e.surprise for e in judged[-2:])
     if before is not None and last is not None:  # the loss itself may weigh the classes
-        return last < LEARNT * _entropy(judged[-1].counts) or last < EASING * before
+        return last < BLIND * _entropy(judged[-1].counts) or last < EASING * before
     recent = losses[len(losses) // 2 :]
     if 0 < np.mean(losses[-20:]) < LEARNT * _entropy(judged[-1].counts):
         return True
