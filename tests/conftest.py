@@ -30,8 +30,29 @@ LETTERS = [f"{character} a{character}" for character in PRINTABLE for _ in range
 NOT_TESTED, MISSING_ROWS = pytest.StashKey[list](), pytest.StashKey[list]()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """A bare `pytest` shares the quick tests among two processes; with `-n0` it does not."""
+    option = config.option
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    quick = option.markexpr and f"-m {option.markexpr}" in config.getini("addopts")
+    if whole and quick and not (option.collectonly or option.usepdb):
+        if getattr(option, "numprocesses", 0) is None:  # pytest-xdist is there, and was not asked
+            option.numprocesses, option.dist = 2, "loadfile"
+
+
 def pytest_configure(config):
     config.stash[NOT_TESTED], config.stash[MISSING_ROWS] = [], []
+
+
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):  # one of the two processes: tell the first
+        session.config.workeroutput["missing"] = session.config.stash[MISSING_ROWS]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    node.config.stash[MISSING_ROWS] += getattr(node, "workeroutput", {}).get("missing", [])
 
 
 def pytest_collection_modifyitems(items):
@@ -58,6 +79,12 @@ def corpus():
     from cookbook.data import embedded
 
     return embedded.build("docstrings")
+
+
+@pytest.fixture(scope="session")
+def sentences():
+    """The texts that `tokenizer` was trained on: 48 sentences of about 18 tokens."""
+    return list(SENTENCES)
 
 
 @pytest.fixture(scope="session")

@@ -4,10 +4,11 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["causal", "checkpoints", "clip", "contrastive", "decay", "early_stopping",
-                "gradient_cache", "groups", "image_runs", "loop", "objectives", "optimizers",
-                "order", "pretraining", "random_search", "range_test", "regularization",
-                "schedules", "search", "trainer", "trainer_checkpoints", "updates", "zero_shot"],
+    submodules=["accumulation", "causal", "checkpoints", "clip", "contrastive", "decay",
+                "early_stopping", "gradient_cache", "groups", "image_runs", "loop", "objectives",
+                "optimizers", "order", "pretraining", "random_search", "range_test",
+                "regularization", "schedules", "search", "trainer", "trainer_checkpoints",
+                "updates", "zero_shot"],
     submod_attrs={
         "causal": ["CausalCollator", "next_token_loss"],
         "clip": ["ImageTextCollator", "clip_loss", "image_text_rows", "train_clip"],
