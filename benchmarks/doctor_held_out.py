@@ -18,24 +18,26 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
 
 import arms
 import machine
-from faults import again_healthy, held_out_family, held_out_healthy, run, table
+from faults import again_healthy, held_out_family, held_out_healthy, run, table, third_healthy
 
 NAME = "doctor_held_out"
 FIRST_WRITTEN = "fresh_as_first_written"
 
 
-def tasks(seeds: int, second: bool = False) -> list[run.Task]:
+def tasks(seeds: int, number: int = 1) -> list[run.Task]:
     """Every fresh mutation in its families, and every healthy script that was held out.
 
-    `second`: those of the second set.
+    `number`: those of the first set, the second or the third.
     """
+    tables = {1: table.fresh_table, 2: table.again_table, 3: table.third_table}
     broken = [
         run.Task(m.name, seed, family, m.fault)
-        for m in (table.again_table() if second else table.fresh_table())
+        for m in tables[number]()
         for family in m.families
         for seed in range(seeds)
     ]
-    fine = again_healthy.CONFIGURATIONS if second else held_out_healthy.configurations()
+    scripts = {2: again_healthy.CONFIGURATIONS, 3: third_healthy.CONFIGURATIONS}
+    fine = scripts.get(number) or held_out_healthy.configurations()
     return broken + [run.Task(name, seed) for name in fine for seed in range(seeds)]
 
 
@@ -76,12 +78,12 @@ def main() -> None:
     """Run, say what is wrong, add the reading to the result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--reading", default="again", help="its name in the result")
-    parser.add_argument("--second", action="store_true", help="the second set")
+    parser.add_argument("--set", type=int, default=1, help="the first set, the second or the third")
     parser.add_argument("--only", default="", help="IDs of faults or names of scripts, by commas")
     parser.add_argument("--seeds", type=int, default=run.FAULT_SEEDS)
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
-    load, wanted = machine.load_average(), tasks(given.seeds, given.second)
+    load, wanted = machine.load_average(), tasks(given.seeds, given.set)
     if given.only:
         names = set(given.only.split(","))
         wanted = [task for task in wanted if names & {task.fault, task.name, task.family}]
@@ -89,13 +91,13 @@ def main() -> None:
     store = arms.CACHE / f"doctor-held-out-{mark}.jsonl"
     results = run.run(wanted, given.workers, store)
     about = machine.describe() | {"load_before": load, "workers": given.workers}
-    found = {"machine": about, "fingerprint": mark} | summary(results)
+    found = {"machine": about, "fingerprint": mark, "seeds": given.seeds} | summary(results)
     run.tell(found)
     print(
         {k: v for k, v in found.items() if isinstance(v, dict) and "runs" in v and k != "healthy"}
     )
     print({k: v for k, v in found["healthy"].items() if k != "alarms"})
-    if given.only or given.seeds != run.FAULT_SEEDS:
+    if given.only or given.reading == "again" and given.seeds != run.FAULT_SEEDS:
         arms.write(NAME, found, arms.CACHE)
         return
     path = arms.RESULTS / f"{NAME}.json"

@@ -61,7 +61,7 @@ def fingerprint(held_out: bool = False, doctor: bool = True) -> str:
     files += ROOT.glob("benchmarks/faults/**/*.py")
     found = hashlib.sha256()
     for path in sorted(files):
-        apart = path.name.startswith(("fresh_", "held_out_", "again_")) and not held_out
+        apart = path.name.startswith(("fresh_", "held_out_", "again_", "third_")) and not held_out
         if not path.name.startswith(("run.", "peer")) and not apart:
             found.update(path.read_bytes())
     return found.hexdigest()[:12]
@@ -103,10 +103,11 @@ def recipe_of(task: Task) -> Any:
 
 def healthy_scripts() -> dict[str, Any]:
     """Name of a healthy script → what makes it."""
-    from faults import again_healthy, healthy, held_out_healthy
+    from faults import again_healthy, healthy, held_out_healthy, third_healthy
 
     known = {c.name: c.make for c in healthy.configurations()}
-    return known | held_out_healthy.configurations() | again_healthy.CONFIGURATIONS
+    known |= held_out_healthy.configurations() | again_healthy.CONFIGURATIONS
+    return known | third_healthy.CONFIGURATIONS
 
 
 def work(task: Task) -> dict[str, Any]:
@@ -181,7 +182,7 @@ def verdicts() -> dict[str, Any]:
     """Name of a mutation → the mutation."""
     from faults import table
 
-    known = [*table.table(), *table.fresh_table(), *table.again_table()]
+    known = [*table.table(), *table.fresh_table(), *table.again_table(), *table.third_table()]
     return {mutation.name: mutation for mutation in known}
 
 

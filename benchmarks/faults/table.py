@@ -43,7 +43,9 @@ class Mutation:
 _TABLE: list[Mutation] = []
 _FRESH: list[Mutation] = []
 _AGAIN: list[Mutation] = []
+_THIRD: list[Mutation] = []
 AGAIN = ("again_data_and_models", "again_training")  # written after the first reading was mended
+THIRD = ("third_data", "third_tokens", "third_models", "third_training", "third_running")
 
 
 def fault(
@@ -64,6 +66,16 @@ def again(identifier: str, families: str, **how: Any) -> Callable[[Callable], Ca
 
     def register(apply: Callable[[Any], None]) -> Callable[[Any], None]:
         _AGAIN.append(Mutation(identifier, apply.__name__, apply, tuple(families.split()), **how))
+        return apply
+
+    return register
+
+
+def third(identifier: str, families: str, **how: Any) -> Callable[[Callable], Callable]:
+    """Register for the third set, written after the second reading's misses were mended."""
+
+    def register(apply: Callable[[Any], None]) -> Callable[[Any], None]:
+        _THIRD.append(Mutation(identifier, apply.__name__, apply, tuple(families.split()), **how))
         return apply
 
     return register
@@ -95,6 +107,15 @@ def again_table() -> list[Mutation]:
     names = [m.name for m in [*table(), *fresh_table(), *_AGAIN]]
     assert len(set(names)) == len(names), "a name stands twice"
     return list(_AGAIN)
+
+
+def third_table() -> list[Mutation]:
+    """The mutations of `THIRD`: over all faults again."""
+    for group in THIRD:
+        importlib.import_module(f"faults.mutations.{group}")
+    names = [m.name for m in [*table(), *fresh_table(), *again_table(), *_THIRD]]
+    assert len(set(names)) == len(names), "a name stands twice"
+    return list(_THIRD)
 
 
 def applicability() -> dict[str, dict[str, list[str]]]:
