@@ -41,8 +41,12 @@ run: $(READY) ## the main job: chapter 00 into build/00_quickstart, and what it 
 	@$(IN_VENV) -m cookbook.cli run 00 --profile laptop -o build/00_quickstart
 
 # One thread each: with two on a busy machine a tiny model is 40 times slower.
+# The quick tests in two processes, then what starts processes of its own; 5: none was selected.
 test: $(READY_TO_TEST) ## everything: unit tests, doctests, the house, every notebook, the kills
-	@OMP_NUM_THREADS=1 $(IN_VENV) -m pytest -q -m 'not soak' $(ARGS)
+	@export OMP_NUM_THREADS=1; $(IN_VENV) -m pytest -q $(ARGS); quick=$$?; \
+	[ $$quick = 0 ] || [ $$quick = 5 ] || exit $$quick; \
+	$(IN_VENV) -m pytest -q -m '(notebook or ranks or kills) and not soak' $(ARGS); long=$$?; \
+	[ $$long = 5 ] && exit $$quick || exit $$long
 
 lab: $(READY) ## JupyterLab on the notebooks
 	@$(IN_VENV) -m jupyterlab notebooks
