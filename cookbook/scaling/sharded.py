@@ -47,8 +47,8 @@ def save(
 ) -> Path:
     """Write `<folder>/checkpoint-<step>` with all ranks; all but the newest `keep` are deleted.
 
-    Raises CheckpointError or RanksError on every rank if any of them could not write its part;
-    the checkpoints before it stay.
+    Raises CheckpointError on every rank if any of them could not write its part; the checkpoints
+    before it stay.
     """
     import torch.distributed.checkpoint as dcp
 
@@ -124,16 +124,23 @@ def _tensors(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> dict[
 @contextlib.contextmanager
 def _first(world: World, target: Path, scratch: Path) -> Iterator[bool]:
     """True on rank 0, which does something for all; a failure of any rank is raised on all."""
-    problem: OSError | RanksError | None = None
+    problem = ""
     try:
-        with checkpoints.whole_or_nothing(target, scratch):
+        # Rank 0 cleans up, for all; and sees how much room there was before it did.
+        tidy = checkpoints.whole_or_nothing(target, scratch)
+        with tidy if world.rank == 0 else contextlib.nullcontext():
             yield world.rank == 0
-    except Exception as error:
-        problem = error
+    except CheckpointError as error:
+        problem = str(error)
+    except (OSError, RuntimeError) as error:  # torch's writer does not name the cause
+        problem = (
+            f"cannot write {target.name} in {target.parent} ({error}): make room, or choose "
+            f"another folder, and run again; earlier checkpoints are untouched"
+        )
     try:
-        world.together(str(problem or ""))
-    except RanksError as other:
-        raise (problem or other) from None
+        world.together(problem)
+    except RanksError as error:
+        raise CheckpointError(str(error)) from None
 
 
 class _OnlyMetadata(pickle.Unpickler):

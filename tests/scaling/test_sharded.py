@@ -1,4 +1,6 @@
 import pickle
+import shutil
+import subprocess
 
 import pytest
 import torch
@@ -96,6 +98,30 @@ def test_a_write_that_fails_leaves_the_earlier_one_and_says_so(tmp_path, monkeyp
         with pytest.raises(CheckpointError, match="the disk is full: checkpoint-4"):
             sharded.save(tmp_path, *trained(), Progress(4), world)
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint-2"]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 1 MB of our own, where the machine lets us mount one."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a small file system cannot be mounted here (needs root on Linux)")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_disk_that_is_really_full(small_disk):
+    model = nn.Linear(300, 300)  # 0.36 MB: two fit, the third does not
+    optimizer = torch.optim.SGD(model.parameters())
+    with joined() as world:
+        for step in (1, 2):
+            sharded.save(small_disk, model, optimizer, Progress(step), world)
+        with pytest.raises(CheckpointError, match="the disk is full: checkpoint-3"):
+            sharded.save(small_disk, model, optimizer, Progress(3), world)
+        assert sorted(p.name for p in small_disk.iterdir()) == ["checkpoint-1", "checkpoint-2"]
+        assert sharded.resume(small_disk, model, optimizer, world).step == 2
 
 
 def test_the_folder_is_a_file(tmp_path):
