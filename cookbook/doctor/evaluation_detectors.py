@@ -22,10 +22,8 @@ ONE_CLASS, IMBALANCE, MARGIN = 0.95, 0.6, 0.01
 LEARNT = 0.85  # of the labels' entropy: a training loss under this is no guess at their rates
 OTHERS, FEW = 10, 3  # rows of other classes under which one class is no surprise; a blind one
 SKEW = 2.0  # times the mean of the other classes, from which the largest of many is one
-BLIND, EASING = (
-    0.88,
-    0.97,
-)  # of that entropy, from which an evaluation knows nothing else; and of the cross-entropy before, under which an evaluation is still on its way
+BLIND = 0.88  # of that entropy, from which an evaluation knows nothing but the labels' rates
+EASING = 0.97  # of the cross-entropy before, under which an evaluation is still on its way
 ROWS, SCORED = 30, 20  # fewer tell nothing about a class, without scores and with them
 
 
