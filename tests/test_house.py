@@ -36,6 +36,7 @@ MAY_IMPORT = {
     "embedding_plots": {"canvas"},
     "image_plots": {"canvas"},
     "selection_plots": {"canvas"},
+    "speed_plots": {"canvas"},
     "device_plots": {"canvas"},
     "doctor": set(),
     "data": GROUND | {"plots"},
