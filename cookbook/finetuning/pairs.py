@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cookbook.finetuning.encoding import collator, encode_rows
+from cookbook.data import splits
+from cookbook.finetuning.encoding import collator, encode_rows, predict
 from cookbook.finetuning.tuning import ask, tune
 from cookbook.models.initialization import load_model, load_tokenizer
 
@@ -33,32 +34,33 @@ def matched(part: Dataset, *, seed: int = 0) -> Dataset:
     return _labelled(part["text"], second, [second[i] for i in _dealt(len(second), seed)])
 
 
-def mismatched(part: Dataset, elsewhere: Sequence[str], *, seed: int = 0) -> Dataset:
-    """The careless way: the second texts of "other" are drawn from another source.
+def mismatched(part: Dataset, pool: Sequence[str], *, seed: int = 0) -> Dataset:
+    """The careless way: the second texts of "other" are drawn from a pool of their own.
 
-    The style of that source gives the label away, whatever the first text says.
+    Who knows the pool knows the label, whatever the first text says.
     """
-    drawn = np.random.default_rng(seed).integers(0, len(elsewhere), len(part))
-    return _labelled(part["text"], part["text_pair"], [elsewhere[i] for i in drawn])
+    drawn = np.random.default_rng(seed).integers(0, len(pool), len(part))
+    return _labelled(part["text"], part["text_pair"], [pool[i] for i in drawn])
 
 
-def ways(dataset: DatasetDict, *, seed: int = 0) -> dict[str, DatasetDict]:
-    """Labelled pairs: "as given", or, where no label is given, made in both ways.
+def ways(
+    dataset: DatasetDict, rows: int, held_out: int, *, seed: int = 0
+) -> dict[str, DatasetDict]:
+    """Labelled pairs by their origin: at most `rows` to train on, `held_out` in other splits.
 
-    "dealt out" is `matched`; "from the top of the file" takes the careless way, the second texts
-    of "other" being drawn from the first hundred rows of the split.
+    "as given"; or, where no label is given, made in both ways: "dealt out" is `matched`; "from one
+    pool" is the careless way: in every split the second texts of "other" are drawn from twenty
+    rows of the training split.
     """
     from datasets import DatasetDict
 
     if "label" in dataset["train"].column_names:
-        return {"as given": dataset}
-    top = {name: list(part["text_pair"][:100]) for name, part in dataset.items()}
-    return {
-        "dealt out": DatasetDict({k: matched(p, seed=seed) for k, p in dataset.items()}),
-        "from the top of the file": DatasetDict(
-            {k: mismatched(p, top[k], seed=seed) for k, p in dataset.items()}
-        ),
-    }
+        return {"as given": splits.few(dataset, rows, held_out, seed=seed)}
+    some = splits.few(dataset, rows // 2, held_out // 2, seed=seed)
+    pool = list(some["train"]["text_pair"][:20])
+    dealt = {name: matched(part, seed=seed) for name, part in some.items()}
+    drawn = {name: mismatched(part, pool, seed=seed) for name, part in some.items()}
+    return {"dealt out": DatasetDict(dealt), "from one pool": DatasetDict(drawn)}
 
 
 def graded(dataset: DatasetDict) -> bool:
@@ -79,23 +81,49 @@ def score(answers: Sequence, dataset: DatasetDict) -> float:
     return 0.0 if constant else float(spearmanr(answers, truth)[0])
 
 
-def opponents(dataset: DatasetDict) -> dict[str, np.ndarray]:
+def opponents(
+    dataset: DatasetDict, model: str = "", *, max_length: int = 96, precision: str = "fp32"
+) -> dict[str, np.ndarray]:
     """Answers to the test rows that train no network: (rows,) each.
 
-    "most frequent" or the mean; "words in common", cut where it serves the training rows best if
-    there are two classes; for classes "TF-IDF + linear" over both texts.
+    "always the mean", or "most frequent"; "words in common" and, where `model` is given, "cosines",
+    cut where it serves the training rows best if there are two classes, and left out if there are
+    more; for classes "TF-IDF + linear" over both texts.
     """
     from cookbook.finetuning import baselines
 
-    texts = {name: overlap(p["text"], p["text_pair"]) for name, p in dataset.items()}
-    if graded(dataset):
-        constant = np.full(len(dataset["test"]), np.mean(dataset["train"]["label"]))
-        return {"always the mean": constant, "words in common": texts["test"]}
-    found = {"most frequent": baselines.majority(dataset).predictions}
-    if dataset["train"].features["label"].num_classes == 2:
-        cut = threshold(texts["train"], dataset["train"]["label"])
-        found["words in common"] = (texts["test"] > cut).astype(int)
-    return found | {"TF-IDF + linear": baselines.tfidf(dataset).predictions}
+    numbers, truth = graded(dataset), np.asarray(dataset["train"]["label"])
+    if numbers:
+        found = {"always the mean": np.full(len(dataset["test"]), truth.mean())}
+    else:
+        found = {"most frequent": baselines.majority(dataset).predictions}
+        found["TF-IDF + linear"] = baselines.tfidf(dataset).predictions
+    if numbers or dataset["train"].features["label"].num_classes == 2:
+        alike = {"words in common": lambda part: overlap(part["text"], part["text_pair"])}
+        if model:
+            alike["cosines"] = lambda part: cosines(
+                model, part, max_length=max_length, precision=precision
+            )
+        for name, measure in alike.items():
+            answers = measure(dataset["test"])
+            if not numbers:
+                answers = (answers > threshold(measure(dataset["train"]), truth)).astype(int)
+            found[name] = answers
+    return found
+
+
+def cosines(
+    model: str, part: Dataset, *, max_length: int = 96, precision: str = "fp32"
+) -> np.ndarray:
+    """(rows,) float: cosine of the mean hidden states of both texts, by an encoder as it is."""
+    tokenizer, encoder = load_tokenizer(model), load_model(model, "encoder")
+    sides = []
+    for column in ("text", "text_pair"):
+        coded = tokenizer(list(part[column]), truncation=True, max_length=max_length)
+        rows = [{name: coded[name][i] for name in coded} for i in range(len(part))]
+        found = predict(encoder, rows, tokenizer, precision=precision, features=True)
+        sides.append(found / np.linalg.norm(found, axis=1, keepdims=True))
+    return (sides[0] * sides[1]).sum(1)
 
 
 def half(dataset: DatasetDict) -> DatasetDict:

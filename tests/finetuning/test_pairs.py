@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from datasets import Dataset, DatasetDict, Features, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -68,29 +68,39 @@ def dict_of(rows):
 
 
 def test_pairs_without_a_label_are_made_in_two_ways_and_others_stay():
-    made = pairs.ways(dict_of(12))
-    assert list(made) == ["dealt out", "from the top of the file"]
-    assert len(made["dealt out"]["test"]) == 24
-    assert pairs.ways(made["dealt out"]) == {"as given": made["dealt out"]}
+    made = pairs.ways(dict_of(30), 24, 10)
+    assert list(made) == ["dealt out", "from one pool"]
+    assert {name: len(part) for name, part in made["dealt out"].items()} == {
+        "train": 24, "validation": 10, "test": 10,
+    }  # fmt: skip
+    assert list(pairs.ways(made["dealt out"], 8, 4)) == ["as given"]
+
+
+def doubled(texts):
+    alike = Dataset.from_dict({"text": texts, "text_pair": texts})
+    return DatasetDict(train=alike, validation=alike, test=alike)
 
 
 def test_words_in_common_tell_pairs_that_have_any_and_a_constant_is_half_right():
-    texts = [f"word{i} and more" for i in range(20)]
-    alike = Dataset.from_dict({"text": texts, "text_pair": texts})
-    data = pairs.ways(DatasetDict(train=alike, validation=alike, test=alike))["dealt out"]
+    data = pairs.ways(doubled([f"word{i} and more" for i in range(20)]), 40, 40)["dealt out"]
     scores = {name: pairs.score(found, data) for name, found in pairs.opponents(data).items()}
     assert scores["words in common"] == 1 and scores["most frequent"] == 0.5
 
 
 def test_numbers_are_scored_by_their_order():
-    rows = {
-        "text": ["red fox", "red", "sea"],
-        "text_pair": ["red fox", "red sun", "sky"],
-        "label": [5.0, 3.0, 0.5],
-    }
-    every = Dataset.from_dict(rows)
+    texts = ["red fox", "red", "sea"], ["red fox", "red sun", "sky"]
+    every = Dataset.from_dict({"text": texts[0], "text_pair": texts[1], "label": [5.0, 3.0, 0.5]})
     data = DatasetDict(train=every, validation=every, test=every)
     assert pairs.graded(data) and pairs.score([50, 3, 1], data) == pytest.approx(1)
     found = pairs.opponents(data)
     assert pairs.score(found["always the mean"], data) == 0
     assert pairs.score(found["words in common"], data) == pytest.approx(1)
+
+
+def test_an_untrained_encoder_knows_equal_texts_and_one_cut_serves_two_classes_only(checkpoint):
+    texts = [f"solver number {i} " * (1 + i % 3) for i in range(12)]
+    data = pairs.ways(doubled(texts), 24, 24)["dealt out"]
+    found = pairs.opponents(data, checkpoint, max_length=32)
+    assert pairs.score(found["cosines"], data) == 1
+    three = data.cast_column("label", ClassLabel(names=["a", "b", "c"]))
+    assert list(pairs.opponents(three, checkpoint)) == ["most frequent", "TF-IDF + linear"]
