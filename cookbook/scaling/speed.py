@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import torch
 
 from cookbook.live_memory import LiveMemory
-from cookbook.scaling.arithmetic import flops_per_token
 from cookbook.scaling.speed_autotune import Tuned, autotune
+from cookbook.scaling.speed_operations import flop_counter, matmul_rate, nominal_flops
 from cookbook.scaling.speed_profile import Profile, profile_step
 from cookbook.scaling.speed_setups import (
     Material,
@@ -35,8 +35,9 @@ from cookbook.training import loop
 from cookbook.training.schedules import scheduler
 
 __all__ = [
-    "Material", "Profile", "Runner", "Rung", "Setup", "Stream", "Tuned", "autotune", "builder",
-    "climb", "has_compiler", "ladder", "loss_at", "matmul_rate", "profile_step",
+    "Material", "Profile", "Rung", "Runner", "Setup", "Stream", "Tuned", "autotune", "builder",
+    "climb", "flop_counter", "gradient", "has_compiler", "ladder", "loss_at", "matmul_rate",
+    "nominal_flops", "profile_step",
 ]  # fmt: skip
 
 
@@ -217,57 +218,27 @@ def loss_at(
     return evaluate_masked_lm(runner.model, material.tokenizer, held_out)["loss"]
 
 
-def matmul_rate(precision: str = "fp32", device: str = "cpu", *, seconds: float = 0.2) -> float:
-    """Operations a second of one large square matrix product here: the ceiling of a training step.
+def gradient(
+    setup: Setup, build: Callable[[str], Any], batch: Mapping[str, torch.Tensor]
+) -> torch.Tensor:
+    """The gradient (weights,) of the mean loss of one batch as `setup` computes it, in fp32.
 
-    The best of several products within about `seconds` of this thread's time.
-
-    >>> matmul_rate("fp32", seconds=0.0) > 0
-    True
+    With accumulation the batch is cut into that many parts. What a rung may not change can be held
+    against what came before it.
     """
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-    size = 768 if device == "cpu" else 8192
-    a, b = (torch.ones(size, size, dtype=dtype, device=device) for _ in range(2))
-    clock = time.process_time if device == "cpu" else time.perf_counter
-    best, end = float("inf"), clock() + seconds
-    while clock() < end or best == float("inf"):
-        began = clock()
-        (a @ b).sum().item()  # waits for a GPU
-        best = min(best, clock() - began)
-    return 2 * size**3 / best
-
-
-def nominal_flops(model: Any, length: int, probability: float = 0.15) -> float:
-    """Operations that masked language modelling needs a token, whatever a step spends.
-
-    Those of the encoder's matrices, forward and backward; of attention over `length` tokens; and
-    of the head at the `probability` of positions that are asked for. No padding, no logits that
-    nobody looks at, no forward pass done twice.
-    """
-    config = model.config
-    inside = sum(p.numel() for p in model.base_model.encoder.parameters() if p.ndim == 2)
-    head = config.hidden_size * (config.hidden_size + config.vocab_size)
-    return probability * 6 * head + flops_per_token(
-        inside, layers=config.num_hidden_layers, hidden=config.hidden_size, length=length
-    )
-
-
-def flop_counter() -> Any:
-    """torch's counter of matrix products, taught the fused attention of the CPU that it skips."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    def forward(query: Any, key: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
-        batch, heads, length, width = query
-        return 4 * batch * heads * length * key[-2] * width  # two products, multiply and add
-
-    def backward(_: Any, query: Any, key: Any, *__: Any, out_shape: Any = None, **___: Any) -> int:
-        return forward(query, key) * 5 // 2  # five products, one of them the scores again
-
-    aten = torch.ops.aten
-    return FlopCounterMode(display=False, custom_mapping={
-        aten._scaled_dot_product_flash_attention_for_cpu: forward,
-        aten._scaled_dot_product_flash_attention_for_cpu_backward: backward,
-    })  # fmt: skip
+    model = build(setup.attention)
+    if setup.checkpointing:
+        checkpoint_layers(model)
+    loss_fn, labels = masked_sum if setup.masked_only else loop.summed_cross_entropy, 0
+    parts = {name: tensor.chunk(setup.accumulation) for name, tensor in batch.items()}
+    for number in range(setup.accumulation):
+        with loop.autocast(torch.device("cpu"), setup.precision):
+            part = {name: tensors[number] for name, tensors in parts.items()}
+            loss, count = loss_fn(model.train(), part)
+        loss.backward()
+        labels += count
+    loop.divide_gradients(model, labels)
+    return torch.cat([x.grad.flatten() for x in model.parameters() if x.grad is not None])
 
 
 def has_compiler() -> bool:
