@@ -6,10 +6,13 @@ width). Networks by hand are in `convolutional`. Chapter 14 uses it.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from cookbook.maths.positions import sinusoidal
 from cookbook.models.text import configured, sized
 
 if TYPE_CHECKING:
@@ -125,10 +128,24 @@ def mae(
         "mask_ratio": 0.75, "norm_pix_loss": False,
     }  # fmt: skip
     model = ViTMAEForPreTraining(configured(ViTMAEConfig, **(settings | overrides)))
-    # transformers sets the decoder's sinusoids and then overwrites them with zeros: without
-    # positions all gaps look alike, and the model paints the mean image into each of them.
-    model.decoder.initialize_weights(model.decoder.decoder_pos_embed.shape[1] - 1)
+    # transformers 5.23 means to set sinusoids and leaves zeros, in the encoder because its children
+    # count as initialised, in the decoder because they are overwritten: without positions all
+    # patches are a bag, all gaps look alike, and the mean image is painted into each of them.
+    with torch.no_grad():
+        for positions in (
+            model.vit.embeddings.position_embeddings,
+            model.decoder.decoder_pos_embed,
+        ):
+            positions.copy_(_sinusoids(*positions.shape[1:]))
     return model
+
+
+def _sinusoids(tokens: int, width: int) -> Tensor:
+    """(tokens, width): 0 for [CLS]; for a patch half says its row, half its column."""
+    side = math.isqrt(tokens - 1)
+    line = sinusoidal(side, width // 2)
+    rows, columns = line.repeat_interleave(side, 0), line.repeat(side, 1)
+    return torch.cat((torch.zeros(1, width), torch.cat((rows, columns), dim=1)))
 
 
 def patched(size: str, image_size: int, channels: int, dropout: float) -> dict[str, Any]:

@@ -81,13 +81,28 @@ def test_the_encoder_never_sees_a_masked_patch(painter):
 
 
 def test_gaps_know_their_place(painter):
-    """transformers leaves zeros where the decoder's positions should be: all gaps were alike."""
+    """transformers leaves zeros where positions should be: all gaps were alike."""
     with torch.no_grad():
         output = painter(**samples.gaps())
     gaps = output.logits[0][output.mask[0].bool()]
     assert (gaps[1:] - gaps[0]).abs().amax(1).min() > 1e-3
-    positions = painter.decoder.decoder_pos_embed[0, 1:]
-    assert torch.cdist(positions, positions).add(torch.eye(16)).min() > 0.1
+
+
+def test_patches_and_gaps_have_positions_that_tell_rows_from_columns(painter):
+    """transformers leaves zeros in the encoder too: it would read a bag of patches."""
+    for table in (painter.vit.embeddings.position_embeddings, painter.decoder.decoder_pos_embed):
+        assert not table.requires_grad and not table[0, 0].any()
+        positions = table[0, 1:]
+        distance = torch.cdist(positions, positions)
+        assert distance.add(torch.eye(16)).min() > 0.1
+        # one to the right and one down are equally far, two are further
+        assert torch.isclose(distance[0, 1], distance[0, 4]) and distance[0, 2] > distance[0, 1]
+    moved = samples.gaps()
+    with torch.no_grad():
+        plain = painter(**moved, output_hidden_states=True).hidden_states[-1]
+        moved["pixel_values"] = moved["pixel_values"].roll(2, 3)  # a patch to the right
+        there = painter(**moved, output_hidden_states=True).hidden_states[-1]
+    assert not torch.allclose(plain.mean(1), there.mean(1), atol=1e-2)
 
 
 @pytest.mark.parametrize("name", ["resnet", "vq-vae"])
