@@ -145,6 +145,19 @@ def test_every_fault_is_committed_once_more_in_a_way_that_was_held_out(bench):
     assert len(names) >= 30
 
 
+def test_the_third_set_commits_every_fault_again_and_is_told_by_its_number(bench):
+    table, script = bench("faults.table"), bench("doctor_held_out")
+    third = table.third_table()
+    assert {mutation.fault for mutation in third} == set(table.applicability())
+    assert sum("tagging" in mutation.families for mutation in third) > 40
+    tasks = script.tasks(1, number=3)
+    healthy = {task.name for task in tasks if not task.fault}
+    assert len(tasks) - len(healthy) == sum(len(m.families) for m in third) > 250
+    known = set(bench("faults.held_out_healthy").configurations())
+    assert len(healthy) >= 12 and not healthy & known
+    assert len(script.tasks(1, number=2)) < len(tasks) < len(script.tasks(1))
+
+
 def test_a_held_out_reading_tells_the_new_family_and_the_rewritten_mutations_apart(bench):
     script = bench("doctor_held_out")
 
