@@ -87,8 +87,12 @@ def prepare(model: str, *, seed: int = 0) -> tuple[PreTrainedModel, PreTrainedTo
 def small_t5(
     tokenizer: PreTrainedTokenizerBase, size: str = "mini", *, seed: int = 0, **overrides: Any
 ) -> PreTrainedModel:
-    """A T5 with random weights for the tokens of `tokenizer`; `size` is a key of `text.SIZES`."""
-    made = registry.build("t5", size, vocab_size=len(tokenizer), seed=seed, **overrides)
+    """A T5 with random weights for the tokens of `tokenizer`; `size` is a key of `text.SIZES`.
+
+    Without dropout: what is trained for minutes from nothing has no time to overfit.
+    """
+    settings = {"vocab_size": len(tokenizer), "dropout": 0.0} | overrides
+    made = registry.build("t5", size, seed=seed, **settings)
     return with_end(made, tokenizer)
 
 
