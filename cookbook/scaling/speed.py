@@ -27,6 +27,7 @@ from cookbook.scaling.speed_setups import (
     Setup,
     Stream,
     builder,
+    changes,
     checkpoint_layers,
     ladder,
     masked_sum,
@@ -36,8 +37,8 @@ from cookbook.training.schedules import scheduler
 
 __all__ = [
     "Material", "Profile", "Rung", "Runner", "Setup", "Stream", "Tuned", "autotune", "builder",
-    "climb", "flop_counter", "gradient", "has_compiler", "ladder", "loss_at", "matmul_rate",
-    "nominal_flops", "profile_step",
+    "changes", "climb", "flop_counter", "gradient", "has_compiler", "ladder", "loss_at",
+    "matmul_rate", "nominal_flops", "profile_step",
 ]  # fmt: skip
 
 

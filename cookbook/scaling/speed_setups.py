@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -83,6 +83,17 @@ def ladder(
     alone |= {f"{workers} worker" + "s" * (workers > 1): {"workers": workers}} if workers else {}
     top = rungs["larger batch"][0]
     return rungs | {n: (replace(top, **change), "larger batch") for n, change in alone.items()}
+
+
+def changes(rungs: dict[str, tuple[Setup, str]], name: str) -> str:
+    """What a rung changes of the one that it stands on, in words; of the first, its batch.
+
+    >>> changes(ladder(), "packed"), changes(ladder(), "padded")
+    ('rows=packed', 'batch_size=8')
+    """
+    setup, on = rungs[name]
+    before = asdict(rungs[on][0]) if on else asdict(setup) | {"batch_size": None}
+    return ", ".join(f"{k}={v}" for k, v in asdict(setup).items() if v != before[k])
 
 
 @dataclass(frozen=True)
