@@ -25,11 +25,6 @@ from cookbook.training.objectives import MaskedLMCollator
 from cookbook.training.order import Keyed
 
 
-def several(programs: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Several of the programs below, by name with their arguments, in one start of the ranks."""
-    return {name: globals()[name](**given) for name, given in programs.items()}
-
-
 def measure(
     rows: str,
     model: str = "small",

@@ -53,6 +53,15 @@ def launch(
     return [found[str(rank)] for rank in range(ranks)]
 
 
+def several(programs: Mapping[str, tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
+    """A program that runs others, `{name: (program, arguments)}`, in one start of the ranks.
+
+    >>> several({"sorted": ("json:dumps", {"obj": [1]})})
+    {'sorted': '[1]'}
+    """
+    return {name: resolve(program)(**given) for name, (program, given) in programs.items()}
+
+
 def torchrun(
     arguments: Sequence[str],
     *,

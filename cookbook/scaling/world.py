@@ -20,6 +20,7 @@ import torch
 from torch import distributed
 
 _meetings = itertools.count()
+_ended: list[Any] = []  # groups that were left, kept until the process ends
 
 
 class RanksError(RuntimeError):
@@ -95,6 +96,9 @@ def joined(expected: int = 0) -> Iterator[World]:
     try:
         yield World(rank, size, device, attempt)
     finally:
+        # A group must not be freed here: gloo's destructor waits for its threads while it holds the
+        # interpreter's lock, and one of them may need that lock to let go of the last message.
+        _ended.extend(distributed.distributed_c10d._world.pg_map)
         distributed.destroy_process_group()
 
 

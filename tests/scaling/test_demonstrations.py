@@ -60,8 +60,3 @@ def test_on_two_ranks(rows, tmp_path):
         # The counts of steps, one number for each weight tensor, are whole on every rank.
         assert found["fsdp"]["held"] == pytest.approx(found["ddp"]["held"] / 2, rel=0.01)
         assert found["ddp"]["link"][1][0] > 0
-
-
-def test_several_in_one_start():
-    found = demonstrations.several({"metrics": {"right": [True, False]}})
-    assert found["metrics"]["gathered"] == 0.5

@@ -30,6 +30,13 @@ def test_it_leaves_even_when_the_training_fails():
         assert world.size == 1
 
 
+def test_a_group_is_kept_until_the_process_ends():
+    """Freed at once, gloo's can wait for ever for a thread that waits for the interpreter."""
+    with joined():
+        group = torch.distributed.group.WORLD
+    assert group in worlds._ended
+
+
 class Two(World):
     """Two ranks in one process: the other one's part is given."""
 
