@@ -20,7 +20,7 @@ from cookbook.scaling import distributed, job, links, pipeline, tensor_parallel
 from cookbook.scaling.sampler import ShardedBatches, share
 from cookbook.scaling.small_model import SmallLM
 from cookbook.scaling.world import World, in_order, joined
-from cookbook.training.loop import summed_cross_entropy
+from cookbook.training.loop import summed_cross_entropy, to_device
 from cookbook.training.objectives import MaskedLMCollator
 from cookbook.training.order import Keyed
 
@@ -90,8 +90,9 @@ def cut(vocab: int, width: int = 64, layers: int = 4, microbatches: int = 4) -> 
     Largest differences of logits and gradients, and the share of the blocks that a rank holds.
     """
     with joined() as world:
-        build = partial(_small, vocab, width=width, layers=layers)
+        build = partial(_small, vocab, world.device, width=width, layers=layers)
         ids = torch.randint(0, vocab, (8, 32), generator=torch.Generator().manual_seed(0))
+        ids = ids.to(world.device)
         whole, split = build(), tensor_parallel.cut(build(), world.size, world.device.type)
         logits = [net(ids) for net in (whole, split)]
         for found in logits:
@@ -107,9 +108,9 @@ def cut(vocab: int, width: int = 64, layers: int = 4, microbatches: int = 4) -> 
         }
 
 
-def _small(vocab: int, **settings: Any) -> SmallLM:
+def _small(vocab: int, device: torch.device, **settings: Any) -> SmallLM:
     torch.manual_seed(0)
-    return SmallLM(vocab, **settings)
+    return SmallLM(vocab, **settings).to(device)
 
 
 def metrics(right: list[bool]) -> dict[str, float]:
@@ -153,7 +154,7 @@ def drift(
         found: dict[str, Any] = {"losses": [], "apart": []}
         with _watching(watch, called, optimizer) as look:
             for keys in sampler:
-                batch = collate(keyed.__getitems__(keys))
+                batch = to_device(collate(keyed.__getitems__(keys)), world.device)
                 total, labels = summed_cross_entropy(called, batch)
                 loss = total / labels
                 loss.backward()

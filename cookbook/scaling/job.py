@@ -47,6 +47,7 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     "save_every": (0, "steps between checkpoints; 0: none"),
     "workers": (0, "processes of each rank that load data"),
     "ranks": (0, "how many ranks must have come; 0: any"),
+    "device": ("", "cpu; empty: a GPU for each rank where there are as many"),
 }
 
 
@@ -101,7 +102,7 @@ def pretrain(
     o = argparse.Namespace(**{name: default for name, (default, _) in OPTIONS.items()} | given)
     if unknown := given.keys() - OPTIONS.keys():
         raise ValueError(f"unknown options: {', '.join(sorted(unknown))}")
-    with joined(o.ranks) as world:
+    with joined(o.ranks, o.device) as world:
         rows, vocabulary = read_rows(o.rows)
         model = build(o.model, vocabulary, seed=o.seed)
         model = distributed.wrap(model, o.strategy, world, precision=o.precision)

@@ -68,21 +68,22 @@ class World:
 
 
 @contextlib.contextmanager
-def joined(expected: int = 0) -> Iterator[World]:
+def joined(expected: int = 0, device: str = "") -> Iterator[World]:
     """Join the processes that the launcher has started; alone without one.
 
-    `expected` is the number of ranks that were asked for (0: any). NCCL where there are GPUs, one
-    for each local rank, else gloo. Raises RanksError if another number has come: `accelerate launch
-    --cpu --num_processes 2` starts a single process and says nothing.
+    `expected` is the number of ranks that were asked for (0: any). NCCL where there is a GPU for
+    each rank of this machine and `device` is not "cpu", else gloo. Raises RanksError if another
+    number has come: `accelerate launch --cpu --num_processes 2` starts a single process and says
+    nothing.
 
     >>> with joined() as world:
     ...     world.rank, world.size
     (0, 1)
     """
-    gpu, local = torch.cuda.is_available(), int(os.environ.get("LOCAL_RANK", 0))
-    device = torch.device("cuda", local) if gpu else torch.device("cpu")
+    place = _device(device)
+    gpu = place.type == "cuda"
     if gpu:
-        torch.cuda.set_device(device)
+        torch.cuda.set_device(place)
     store, rank, size, attempt = _meeting_place()
     if expected and size != expected:
         raise RanksError(
@@ -94,12 +95,21 @@ def joined(expected: int = 0) -> Iterator[World]:
         timeout=datetime.timedelta(minutes=10),
     )  # fmt: skip
     try:
-        yield World(rank, size, device, attempt)
+        yield World(rank, size, place, attempt)
     finally:
         # A group must not be freed here: gloo's destructor waits for its threads while it holds the
         # interpreter's lock, and one of them may need that lock to let go of the last message.
         _ended.extend(distributed.distributed_c10d._world.pg_map)
         distributed.destroy_process_group()
+
+
+def _device(wanted: str) -> torch.device:
+    """A GPU of its own for each rank of this machine, or none for any: they could not be mixed."""
+    here, local = (
+        int(os.environ.get(f"LOCAL_{w}", d)) for w, d in (("WORLD_SIZE", 1), ("RANK", 0))
+    )
+    enough = torch.cuda.is_available() and torch.cuda.device_count() >= here
+    return torch.device("cuda", local) if enough and wanted != "cpu" else torch.device("cpu")
 
 
 def _meeting_place() -> tuple[distributed.Store, int, int, int]:

@@ -30,7 +30,8 @@ def data(rows=20):
 
 def run(folder="", steps=6, model=None, strategy="ddp", **more):
     with joined() as world:
-        model = wrap(model or Model(), strategy, world)
+        precision = more.get("precision", "fp32")
+        model = wrap(model or Model(), strategy, world, precision=precision)
         optimizer = torch.optim.AdamW(model.parameters(), lr=0.05)
         found = train(model, optimizer, data(), world=world, batch_size=4, steps=steps,
                       folder=str(folder), save_every=2 if folder else 0, **more)  # fmt: skip
@@ -102,6 +103,14 @@ def test_nothing_to_do_when_it_is_done(tmp_path):
 
 def test_workers_change_nothing():
     assert run(steps=2, workers=1)[0].losses == run(steps=2)[0].losses
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_in_half_precision_it_learns_the_same_a_little_less_exactly(strategy):
+    exact, _ = run(strategy=strategy)
+    half, weights = run(strategy=strategy, precision="bf16")
+    assert half.losses != exact.losses and half.losses == pytest.approx(exact.losses, rel=0.05)
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
 
 
 def test_unknown_strategy():

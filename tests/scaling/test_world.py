@@ -67,6 +67,18 @@ def test_a_row_that_was_repeated_or_lost(rows, said):
         in_order(two(rows, [0.0] * len(rows)), [0], [0.0], 2)
 
 
+@pytest.mark.parametrize(
+    "gpus, ranks, wanted, found",
+    [(0, 2, "", "cpu"), (1, 2, "", "cpu"), (2, 2, "", "cuda:1"), (2, 2, "cpu", "cpu")],
+)
+def test_a_gpu_for_each_rank_or_for_none(monkeypatch, gpus, ranks, wanted, found):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(ranks))
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert str(worlds._device(wanted)) == found
+
+
 def test_each_attempt_meets_on_pages_of_its_own(monkeypatch):
     """Else a restarted rank calls the addresses that the dead ones have left in the store."""
     store = torch.distributed.HashStore()
