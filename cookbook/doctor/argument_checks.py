@@ -166,6 +166,12 @@ def check_evaluation_reads_all_rows(subject: Subject) -> Iterable[Finding]:
         told = "the evaluation loader draws its rows with replacement (bound: each row once)"
         yield Finding("E2", "error", told, "evaluate in order, without a sampler")
         return
+    places = getattr(sampler, "indices", sampler)
+    if isinstance(places, list | tuple | range) and len(set(places)) < len(places):
+        twice = len(places) - len(set(places))
+        told = f"the evaluation loader reads {twice} of {sample.total} rows twice (bound: 0)"
+        yield Finding("E2", "error", told, "name each row once", {"twice": twice})
+        return
     shares = getattr(sampler, "num_replicas", 1) if not _distributed() else 1
     if isinstance(sampler, DistributedSampler) and shares > 1:
         told = f"the evaluation loader reads the share of one of {shares} ranks, and there is but "

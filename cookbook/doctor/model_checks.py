@@ -32,7 +32,7 @@ def check_something_is_trainable(subject: Subject) -> Iterable[Finding]:
         yield Finding("M5", "error", told, _unfreeze(subject), {"trainable": 0})
     elif _only_norms(subject, named, trainable):
         told = (
-            f"all {len(trainable)} trainable parameters are one-dimensional and belong to norms, "
+            f"all {len(trainable)} trainable parameters are one-dimensional, norms and biases, "
             f"such as {next(iter(trainable))} (bound: one matrix)"
         )
         yield Finding("M5", "warn", told, measured={"trainable": len(trainable), "matrices": 0})
@@ -61,7 +61,8 @@ def _only_norms(subject: Subject, named: dict, trainable: dict) -> bool:
     if not any(p.dim() >= 2 for p in named.values()):
         return False
     biases = {name for name in named if name.endswith("bias")}
-    return trainable.keys() != biases and all(is_norm(subject.model, name) for name in trainable)
+    others = trainable.keys() - biases  # biases alone are trained on purpose, as BitFit does
+    return bool(others) and all(is_norm(subject.model, name) for name in others)
 
 
 def is_norm(model: nn.Module, parameter: str) -> bool:

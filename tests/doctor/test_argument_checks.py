@@ -136,6 +136,10 @@ ROWS = "evaluation_reads_all_rows"
 def test_a_loader_that_loses_rows_is_found():
     assert verdicts(ROWS, eval_dataset=DataLoader(rows(10), 4, drop_last=True)) == [("E2", "warn")]
     assert verdicts(ROWS, eval_dataset=DataLoader(rows(3), 4, drop_last=True)) == [("E2", "error")]
+    twice = DataLoader(rows(10), 4, sampler=[*range(10), 0, 1])  # filled up for the last rank
+    assert verdicts(ROWS, eval_dataset=twice) == [("E2", "error")]
+    part = DataLoader(rows(10), 4, sampler=SubsetRandomSampler(range(5)))  # the rest is trained on
+    assert verdicts(ROWS, eval_dataset=part) == []
     drawn = DataLoader(rows(10), 4, sampler=WeightedRandomSampler([1.0] * 10, 10))
     assert verdicts(ROWS, eval_dataset=drawn) == [("E2", "error")]
     some = DataLoader(rows(10), 4, sampler=RandomSampler(rows(10), num_samples=6))

@@ -42,6 +42,12 @@ def test_a_model_of_which_only_norms_are_trainable_is_found(tiny_bert):
     assert faults(TRAINABLE, model) == ["M5"] and faults(HEAD, model) == []
 
 
+def test_norms_and_biases_alone_are_no_model_that_trains(tiny_bert):
+    model = freeze(tiny_bert("BertForTokenClassification"), lambda name: (
+        "LayerNorm" in name or name.endswith("bias")))  # fmt: skip
+    assert faults(TRAINABLE, model) == ["M5"]
+
+
 @pytest.mark.parametrize(
     "keep",
     [
