@@ -34,9 +34,10 @@ def by_devices(
     from matplotlib.ticker import FixedLocator, NullLocator
 
     with canvas(ax, (5.6, 3.6)) as ax:
+        most = max(x for points in curves.values() for x, _ in points)
         for name, height in (reference or {}).items():
             ax.axhline(height, color=GREY, linewidth=1, linestyle=DASHED)
-            ax.text(1, height, name, color=GREY, va="bottom", fontsize=9)
+            ax.text(most, height, name, color=GREY, ha="right", va="bottom", fontsize=9)
         for color, (name, points) in zip(cycle(PALETTE), curves.items(), strict=False):
             x, y = zip(*points, strict=True)
             ax.plot(x, y, color=color, linewidth=1.8, marker="o", markersize=3, label=name)
@@ -46,6 +47,8 @@ def by_devices(
         ax.xaxis.set_major_locator(FixedLocator(places[:: 1 + len(places) // 8]))
         ax.xaxis.set_minor_locator(NullLocator())
         ax.xaxis.set_major_formatter("{x:.0f}")
+        if log:
+            ax.yaxis.set_major_formatter("{x:g}")
         ax.legend(frameon=False, fontsize=9)
         return finish(ax, title, "devices", y_label, grid="y")
 
