@@ -9,13 +9,14 @@ for `objective_runs`. The plain loop of chapter 03 does the steps.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from cookbook.data import image_augmentation, splits
+from cookbook.data.errors import DataError
 from cookbook.models.surgery import KeyReport, pour
 from cookbook.training import loop
 from cookbook.training.clip import to_pixels
@@ -55,10 +56,10 @@ def picture_tensors(dataset: Dataset, side: int = 0, *, channels: int = 1) -> di
     """`pixel_values` (n, channels, side, side) float32 from -1 to 1, and `labels` (n,) if any.
 
     `dataset` has the column image. Pictures of another size are fitted in, their shape kept, on
-    black; `side` 0 is `side_of`.
+    black; `side` 0 is `side_of`. Raises DataError where there are no images.
     """
     side = side or side_of(dataset)
-    pixels = np.stack([to_pixels(image, side, channels, "black") for image in dataset["image"]])
+    pixels = np.stack([to_pixels(image, side, channels, "black") for image in _images(dataset)])
     tensors = {"pixel_values": _centred(pixels)}
     if "label" in dataset.column_names:
         tensors["labels"] = torch.tensor(dataset["label"])
@@ -67,8 +68,18 @@ def picture_tensors(dataset: Dataset, side: int = 0, *, channels: int = 1) -> di
 
 def side_of(dataset: Dataset, most: int = 32) -> int:
     """The longer side of the first picture, rounded up to a multiple of 4, at least 8."""
-    longest = max(dataset[0]["image"].size)
+    longest = max(_images(dataset.select([0]))[0].size)
     return min(most, max(8, -(-longest // 4) * 4))
+
+
+def _images(dataset: Dataset) -> Sequence[Any]:
+    """The column of images. Raises DataError, which lists the columns, where there is none."""
+    if "image" not in dataset.column_names:
+        raise DataError(
+            "there are no images: the columns are "
+            f"{', '.join(dataset.column_names)}; name theirs with image_column"
+        )
+    return dataset["image"]
 
 
 def reader(side: int, *, operations: Sequence[str] = (), seed: int = 0) -> Callable:

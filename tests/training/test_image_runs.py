@@ -7,6 +7,7 @@ from datasets import ClassLabel, Dataset, Features, Image
 from PIL import Image as Picture
 
 from cookbook import models
+from cookbook.data import DataError
 from cookbook.training import image_runs
 
 
@@ -39,6 +40,13 @@ def test_the_side_suits_patches_and_poolings(size, side):
     picture = Dataset.from_dict({"image": [Picture.new("L", size)]}, Features(image=Image()))
     assert image_runs.side_of(picture) == side
     assert image_runs.picture_tensors(picture)["pixel_values"].shape == (1, 1, side, side)
+
+
+def test_a_table_without_images_is_refused_in_one_line():
+    texts = Dataset.from_dict({"text": ["a"], "label": [0]})
+    for function in (image_runs.picture_tensors, image_runs.side_of):
+        with pytest.raises(DataError, match="the columns are text, label; name theirs with image"):
+            function(texts)
 
 
 def test_a_run_learns_repeats_itself_and_depends_on_its_seed(rows):
