@@ -56,11 +56,12 @@ class SmallLM(nn.Module):
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Tensor
     ) -> Tensor:
-        """`attention_mask` is (batch, length), 0 at padding, or (batch, 1, length, length)."""
+        """`attention_mask` is (batch, length), 0 at padding, or (batch, 1, length, length) as
+        `scaled_dot_product_attention` takes it."""
         x = self.embed(input_ids) + self.positions.weight[: input_ids.shape[1]]
         mask = attention_mask
         if mask is not None:
-            mask = mask.bool() if mask.dim() == 4 else mask[:, None, None, :].bool()
+            mask = mask if mask.dim() == 4 else mask[:, None, None, :].bool()
         x = self.dropout(x)
         for block in self.blocks:
             x = block(x, mask)

@@ -15,9 +15,7 @@ import numpy as np
 import torch
 
 from cookbook.maths.losses import cross_entropy
-from cookbook.training.stacking import IGNORE, stack
-
-HIDDEN = torch.finfo(torch.float32).min  # finite: half of a NaN is a NaN
+from cookbook.training.stacking import HIDDEN, IGNORE, stack
 
 
 def next_token_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

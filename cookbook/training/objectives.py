@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from cookbook.training.order import key_generator
-from cookbook.training.stacking import IGNORE, stack
+from cookbook.training.stacking import HIDDEN, IGNORE, stack
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -104,7 +104,8 @@ class MaskedLMCollator:
 
     Takes rows of a `Keyed` dataset (they say `epoch` and `row`), padded here to the longest.
     Special tokens and padding are never masked. `document_ids` with more than one document in a
-    row become a (batch, 1, length, length) mask that keeps attention inside each document.
+    row become a (batch, 1, length, length) float mask, added to the scores, which keeps attention
+    inside each document.
     Raises ValueError for rows without `epoch` and `row`.
     """
 
@@ -163,7 +164,7 @@ class MaskedLMCollator:
 
 
 def _attention(rows: Sequence[dict[str, Any]], length: int) -> torch.Tensor:
-    """(batch, length), or (batch, 1, length, length) bool where rows hold several documents."""
+    """(batch, length), or (batch, 1, length, length) where rows hold several documents."""
     if "document_ids" not in rows[0]:
         ones = [row.get("attention_mask", np.ones(len(row["input_ids"]))) for row in rows]
         return stack(ones, 0, length)
@@ -172,7 +173,9 @@ def _attention(rows: Sequence[dict[str, Any]], length: int) -> torch.Tensor:
         return (documents > 0).long()
     same = documents[:, None, :, None] == documents[:, None, None, :]
     # A padding token attends to itself: a row of the mask without a single true is NaN in softmax.
-    return same & (documents > 0)[:, None, None, :] | torch.eye(length, dtype=torch.bool)
+    seen = same & (documents > 0)[:, None, None, :] | torch.eye(length, dtype=torch.bool)
+    # Added to the scores: a boolean mask would be added too, as 0 and 1, by "eager".
+    return torch.zeros(1).masked_fill(~seen, HIDDEN)
 
 
 def sentences(text: str) -> list[str]:

@@ -15,6 +15,7 @@ import torch
 from cookbook.training.order import key_generator
 
 IGNORE = -100  # the label that cross-entropy skips
+HIDDEN = torch.finfo(torch.float32).min  # added to a score; finite: half of a NaN is a NaN
 
 
 def stack(rows: Sequence, fill: int, length: int = 0) -> torch.Tensor:

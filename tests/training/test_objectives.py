@@ -20,6 +20,7 @@ from cookbook.training.objectives import (
     sentences,
 )
 from cookbook.training.order import EpochSampler, Keyed, key_generator
+from cookbook.training.stacking import HIDDEN
 
 VOCABULARY, MASK = 1000, 4
 
@@ -251,15 +252,31 @@ def test_one_document_a_row_is_masked_by_length_and_counted_by_the_model(tokeniz
 def test_documents_packed_apart_see_only_themselves(tokenizer):
     packed = pack([[9, 8], [7], [6, 5, 4]], 4, cross_documents=False)
     batch = MaskedLMCollator(tokenizer)([Keyed(packed)[0], Keyed(packed)[1]])
-    assert batch["attention_mask"].dtype == torch.bool
     assert batch["attention_mask"].shape == (2, 1, 4, 4)
-    assert batch["attention_mask"][0, 0].int().tolist() == [
+    assert set(batch["attention_mask"].unique().tolist()) == {0.0, HIDDEN}
+    seen = batch["attention_mask"] == 0
+    assert seen[0, 0].int().tolist() == [
         [1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1],
     ]  # fmt: skip
-    assert batch["attention_mask"][1, 0].int().tolist() == [
+    assert seen[1, 0].int().tolist() == [
         [1, 1, 1, 0], [1, 1, 1, 0], [1, 1, 1, 0], [0, 0, 0, 1],
     ]  # fmt: skip
     assert batch["position_ids"].tolist() == [[0, 1, 0, 0], [0, 1, 2, 0]]
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_no_kernel_lets_a_document_see_its_neighbour(tiny_bert, tokenizer, attention):
+    model = tiny_bert(attn_implementation=attention).eval()
+    packed = pack([[9, 8, 7], [6, 5, 4, 3, 2]], 8, cross_documents=False)
+    batch = MaskedLMCollator(tokenizer)([Keyed(packed)[0]])
+    assert packed.document_ids.tolist() == [[1, 1, 1, 2, 2, 2, 2, 2]]
+    given = {name: batch[name] for name in ("attention_mask", "position_ids")}
+    logits = []
+    for last in (11, 12):
+        ids = torch.tensor([[9, 8, 7, 6, 5, 4, 3, last]])
+        logits.append(model(input_ids=ids, **given).logits.detach())
+    assert torch.equal(logits[0][:, :3], logits[1][:, :3])
+    assert not torch.equal(logits[0][:, 3:], logits[1][:, 3:])
 
 
 def test_padding_of_packed_rows_is_never_asked_whatever_its_token():
