@@ -78,6 +78,18 @@ MEASURED = {
         "lost_by_trusting_the_probe",
         "probe_stranger",
     },
+    "11_distributed_training": {
+        "naive_gradient_off",
+        "weights_apart",
+        "fsdp_share",
+        "resumed_apart",
+        "tensor_share",
+        "accuracy_padded",
+        "steps_again",
+        "step_measured_over_paper",
+        "fits_from_devices",
+        "drift_apart",
+    },
     "12_evaluation_and_errors": {
         "accuracy_best",
         "temperature",

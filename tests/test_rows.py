@@ -379,7 +379,13 @@ ROWS = [
     ),
     Row(51, "overfitting and its remedies", "09"),
     Row(52, "faster: larger batches, mixed precision", "10"),
-    Row(53, "distributed training and model parallelism", "11"),
+    Row(
+        53,
+        "distributed training and model parallelism",
+        "11",
+        "tests/scaling/test_distributed.py::test_two_ranks_end_with_the_weights_of_one_process",
+        "11_distributed_training # 7 · Cutting the model itself",
+    ),
     Row(
         54,
         "accuracy, precision, recall, F1, perplexity; curves",
