@@ -53,6 +53,27 @@ def by_devices(
         return finish(ax, title, "devices", y_label, grid="y")
 
 
+def restarts(
+    tracks: Mapping[str, Sequence[int]], *, title: str = "", ax: Axes | None = None
+) -> Axes:
+    """Which step of the run was done first, second, third …: `{name: steps}`; each fall a restart.
+
+    Lines are drawn a little above each other, or those that agree would hide one another.
+
+    >>> restarts({"killed": [1, 2, 3, 2, 3, 4]}).get_ylabel()
+    'step of the run'
+    """
+    with canvas(ax, (6.4, 3.6)) as ax:
+        for number, (color, (name, steps)) in enumerate(
+            zip(cycle(PALETTE), tracks.items(), strict=False)
+        ):
+            shifted = [step + 0.15 * number for step in steps]
+            ax.plot(range(1, len(steps) + 1), shifted, color=color, linewidth=1.8, marker="o",
+                    markersize=3, label=name)  # fmt: skip
+        ax.legend(frameon=False, fontsize=9, loc="lower right")
+        return finish(ax, title, "steps done, one after the other", "step of the run", grid="y")
+
+
 def belt(
     slots: Iterable[tuple[int, int, bool, float, float]], *, title: str = "", ax: Axes | None = None
 ) -> Axes:

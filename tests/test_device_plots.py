@@ -26,6 +26,14 @@ def test_values_may_be_linear_and_axes_given():
     assert ax is given and ax.get_yscale() == "linear"
 
 
+def test_a_restart_is_a_fall():
+    ax = device_plots.restarts({"one": [1, 2, 1, 2], "none": [1, 2]}, title="a fall")
+    first, second = (line.get_xydata().tolist() for line in ax.lines)
+    assert first == [[1, 1], [2, 2], [3, 1], [4, 2]]
+    assert [x for x, _ in second] == [1, 2] and second[0][1] > 1  # beside, not upon the other
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["one", "none"]
+
+
 def test_every_slot_is_a_box_on_its_stage():
     slots = [(0, 0, False, 0.0, 1.0), (1, 0, False, 1.0, 2.0), (1, 0, True, 2.0, 4.0)]
     ax = device_plots.belt(slots, title="two stages")

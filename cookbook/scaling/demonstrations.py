@@ -33,14 +33,15 @@ def measure(
     steps: int = 5,
     precision: str = "fp32",
     seed: int = 0,
+    device: str = "",
 ) -> dict[str, Any]:
     """Seconds of a step (the least of `steps`), bytes held and at most alive, and the link.
 
     Bytes are counted in a step of its own, because counting costs time. Under "ddp" `alive` are
     those after a step, gradients included, and `peak` the most within it; for "fsdp" neither is
-    known, only what is held of weights and optimizer.
+    known, only what is held of weights and optimizer. `device` as for `world.joined`.
     """
-    with joined() as world:
+    with joined(device=device) as world:
         batch, vocabulary = _first_batch(rows, world, batch_size, seed)
         found = {"seconds": _seconds(world, model, vocabulary, strategy, batch, steps, precision)}
         with LiveMemory() as memory:

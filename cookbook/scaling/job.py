@@ -63,7 +63,12 @@ class Vocabulary:
 
 
 def write_rows(path: str | Path, rows: Packed, tokenizer: Any) -> Path:
-    """Packed rows and what masking needs of their tokenizer, as one `.npz`."""
+    """Packed rows and what masking needs of their tokenizer, as one `.npz`.
+
+    Raises ValueError for a tokenizer without a mask token.
+    """
+    if tokenizer.mask_token_id is None:
+        raise ValueError("the tokenizer has no mask token: choose a masked language model")
     np.savez(
         path, input_ids=rows.input_ids.astype(np.int32), document_ids=rows.document_ids,
         position_ids=rows.position_ids, special=np.array(tokenizer.all_special_ids),

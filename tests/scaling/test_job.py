@@ -22,6 +22,15 @@ def test_rows_come_back_with_their_vocabulary(folder):
     assert rows.input_ids[rows.document_ids == 0].tolist() == [0] * (800 - rows.tokens)
 
 
+def test_a_tokenizer_that_cannot_mask(folder, programs):
+    class Blind(programs[0]["Words"]):
+        mask_token_id = None
+
+    rows, _ = job.read_rows(folder / "rows.npz")
+    with pytest.raises(ValueError, match="no mask token"):
+        job.write_rows(folder / "blind.npz", rows, Blind())
+
+
 def test_it_learns_and_leaves_what_it_found(folder, programs):
     options = programs[0]["options"](folder, steps=30, rate=0.02, output=str(folder / "out"))
     found = job.pretrain(**options)
