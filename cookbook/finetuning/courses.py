@@ -68,7 +68,9 @@ def right(courses: Sequence[Course], name: str, labels: np.ndarray) -> np.ndarra
     return np.stack([np.argmax(c.test, -1) == labels for c in courses if c.name == name])
 
 
-def gains(courses: Sequence[Course], labels: np.ndarray, *, plain: str = "plain") -> DataFrame:
+def gains(
+    courses: Sequence[Course], labels: np.ndarray, *, plain: str = "plain", resamples: int = 2000
+) -> DataFrame:
     """What each remedy brought on the test rows, over the plain run of the same seed and rows.
 
     `gain` in accuracy and `loss` in nats, each with the bounds of its 95 % interval, drawn over
@@ -81,8 +83,10 @@ def gains(courses: Sequence[Course], labels: np.ndarray, *, plain: str = "plain"
     losses = {name: lost(courses, name, labels) for name in names}
     table = {}
     for name in names:
-        gain = paired_bootstrap(right(courses, name, labels), right(courses, plain, labels))
-        loss = paired_bootstrap(losses[name], losses[plain])
+        gain = paired_bootstrap(
+            right(courses, name, labels), right(courses, plain, labels), resamples=resamples
+        )
+        loss = paired_bootstrap(losses[name], losses[plain], resamples=resamples)
         own = [course for course in courses if course.name == name]
         table[name] = {
             "chosen": ", ".join(said(*change) for change in own[0].changes.items()),
