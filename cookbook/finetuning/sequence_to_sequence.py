@@ -97,8 +97,9 @@ def small_t5(
 
 
 def translator(
-    model: str, texts: Sequence[str], *, vocab_size: int = 1024, size: str = "mini", seed: int = 0
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    model: str, texts: Sequence[str], *, vocab_size: int = 400, size: str = "mini", seed: int = 0,
+    **overrides: Any,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:  # fmt: skip
     """`model` where it is an encoder–decoder; else a small T5 with a tokenizer made from `texts`.
 
     An encoder of one language has no pieces for another, so nothing of it would be of use.
@@ -106,7 +107,7 @@ def translator(
     if family_of(load_config(model)) == "encoder-decoder":
         return prepare(model, seed=seed)
     tokenizer = train_byte_pairs(texts, vocab_size, digits=True)
-    return small_t5(tokenizer, size, seed=seed), tokenizer
+    return small_t5(tokenizer, size, seed=seed, **overrides), tokenizer
 
 
 def with_end(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:

@@ -35,6 +35,7 @@ def tune(
     seed: int = 0,
     precision: str = "fp32",
     label_names: Sequence[str] = ("labels",),
+    by_length: bool = True,
     score: Callable[[torch.nn.Module], float] | None = None,
     output_dir: str | Path = "build/tasks",
     callbacks: Sequence = (),
@@ -42,7 +43,9 @@ def tune(
     """Train the unfrozen weights of `model` in place; returns its (step, loss) pairs.
 
     AdamW without decay on norms and biases, warm-up over a tenth of the steps, then linear decay.
-    `max_steps` above 0 ends training there, whatever `epochs` says. With `score` (higher is better)
+    `max_steps` above 0 ends training there, whatever `epochs` says. `by_length` puts rows of like
+    length into one batch, which saves padding, and is unwise where length tells of what kind a row
+    is: then each batch pulls another way. With `score` (higher is better)
     the model is looked at four times, and the weights of the best look stay.
     """
     import transformers
@@ -57,7 +60,7 @@ def tune(
         report_to="none", save_strategy="no", logging_steps=10, logging_first_step=True,
         logging_nan_inf_filter=False, label_names=list(label_names), remove_unused_columns=False,
         bf16=precision == "bf16", fp16=precision == "fp16", use_cpu=not cuda,
-        dataloader_pin_memory=False, **_by_length(transformers.TrainingArguments),
+        dataloader_pin_memory=False, **_grouping(transformers.TrainingArguments, by_length),
     )  # fmt: skip
     best = _best(model, score)
     trainer = Trainer(
@@ -107,11 +110,11 @@ def ask(
     return found
 
 
-def _by_length(arguments: type) -> dict[str, Any]:
+def _grouping(arguments: type, by_length: bool) -> dict[str, Any]:
     """The setting that puts rows of like length into one batch, which was renamed on the way."""
-    known = {field.name for field in dataclasses.fields(arguments)}
-    renamed = "train_sampling_strategy" in known
-    return {"train_sampling_strategy": "group_by_length"} if renamed else {"group_by_length": True}
+    if "train_sampling_strategy" in {field.name for field in dataclasses.fields(arguments)}:
+        return {"train_sampling_strategy": "group_by_length"} if by_length else {}
+    return {"group_by_length": by_length}
 
 
 def _best(model: torch.nn.Module, score: Callable[[torch.nn.Module], float] | None) -> Any:

@@ -50,6 +50,7 @@ def test_an_answer_that_is_cut_by_the_edge_counts_as_absent():
     assert answer_spans.positions(offsets, (5, 12)) == (0, 0)
     assert answer_spans.positions(offsets, (0, 0)) == (0, 0)
     assert answer_spans.positions(offsets, (1, 8)) == (1, 2)
+    assert answer_spans.positions([None, (0, 3), (3, 4), (4, 6)], (3, 4)) == (2, 2)
 
 
 def test_a_long_question_leaves_room_for_the_context():
