@@ -8,6 +8,7 @@ time, shares are to be read and not seconds. Chapter 10.
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -71,6 +72,7 @@ def profile_step(
     are its own, without those it calls; on a GPU they are the GPU's. Raises ValueError where the
     batches run out.
     """
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or the profiler says that it starts and stops
     device = next(model.parameters()).device
     optimizer = optimizer or torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
     source, cuda = iter(batches), device.type == "cuda"

@@ -37,7 +37,7 @@ class Recipe:
 
     network: str = "modern"
     optimizer: str = "Muon"
-    rate: float = 3e-3
+    rate: float = 1e-2
     warmup: float = 0.06
     batch_size: int = 8
     probability: float = 0.3
