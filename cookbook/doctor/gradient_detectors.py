@@ -95,11 +95,13 @@ def micro_batches_not_divided(run: Run) -> Iterator[Finding]:
     if len(micro) != 1 or min(micro) < 2 or run.told < run.backwards or run.attempts:
         raise Skip("does not apply")
     count, seen = micro.pop(), run.loss_gradients
-    whole = sum(abs(value - 1) < WHOLE for value in seen)
+    # By 1, or by their number where it should have been divided by it.
+    times = next((t for t in (1, count) if any(abs(v / t - 1) < WHOLE for v in seen)), 1)
+    whole = sum(abs(value / times - 1) < WHOLE for value in seen)
     rest = sum(abs(value * count - 1) < WHOLE for value in seen)
     if len(seen) < WINDOWS or whole + rest < len(seen) or whole < len(seen) / 2:
         return  # weighted by tokens, or divided as it should be
-    ratio = count * (whole + rest / count) / len(seen)
+    ratio = count * (times * whole + rest / count) / len(seen)
     yield Finding(
         "L3", "warn",
         f"{count} micro-batches are accumulated and the full loss of {whole} in {len(seen)} is "

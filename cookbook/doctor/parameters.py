@@ -56,8 +56,14 @@ def prompt_method(model: nn.Module) -> str:
 
 
 def lora_bs(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Trainable B matrices of LoRA, which begin at zero, by name."""
-    return {n: p for n, p in model.named_parameters() if ".lora_B." in n and p.requires_grad}
+    """B matrices of LoRA, which begin at zero, by name: of adapters that are trained in part."""
+    named = dict(model.named_parameters())
+
+    def trained(name: str) -> bool:
+        both = named.get(name), named.get(name.replace(".lora_B.", ".lora_A."))
+        return any(p is not None and p.requires_grad for p in both)
+
+    return {name: p for name, p in named.items() if ".lora_B." in name and trained(name)}
 
 
 def dropouts(model: nn.Module) -> list[nn.Module]:

@@ -61,6 +61,9 @@ def micro_batches(of=4, told=48, loss_gradients=(1.0,) * 12, **fields):
 def test_full_losses_of_micro_batches_are_l3(found):
     assert "×4" in found(micro_batches())["L3"].evidence
     assert found(micro_batches(loss_gradients=[0.25] * 12)) == {}  # divided
+    multiplied = found(micro_batches(loss_gradients=[4.0] * 12))["L3"]
+    assert multiplied.measured["ratio"] == 16
+    assert found(micro_batches(loss_gradients=[3.0] * 12)) == {}  # some weight of one's own
     assert found(micro_batches(loss_gradients=[0.01] * 12)) == {}  # a sum over so many labels
     assert found(micro_batches(of=1)) == {}
     assert found(micro_batches(told=12)) == {}  # several losses of one batch, reported as one

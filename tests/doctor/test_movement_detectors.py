@@ -90,3 +90,17 @@ def test_weights_that_are_put_back_after_each_step_are_o7(found):
     once = run_of(undone=False)
     once.records[5].undone = True  # such as the best weights, restored once
     assert found(once) == {}
+
+
+def test_a_warm_up_without_end_is_a_rate_too_low(found):
+    """It is near its highest for few of the steps that were measured."""
+
+    def growing(update, steps=60):
+        run = run_of(steps, np.full(steps, 1.0), update=None)
+        for place, record in enumerate(run.records):
+            record.rate = 1e-12 * place
+            if place < 12 or place % 10 < 2:
+                record.update = update
+        return found(run)
+
+    assert "O2" in growing(1e-9) and growing(1e-4) == {}

@@ -44,6 +44,11 @@ def test_lora_and_prompts_are_recognised(tiny_bert):
     held = parameters.lora_bs(lora)
     assert held and not any(b.any() for b in held.values())
     assert parameters.prompt_method(lora) == ""
+    for name, parameter in lora.named_parameters():
+        parameter.requires_grad = "lora_A" in name  # B is frozen, and so stays zero
+    assert parameters.lora_bs(lora).keys() == held.keys()
+    lora.requires_grad_(False)
+    assert parameters.lora_bs(lora) == {}
     prompt = peft.PromptTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=3)
     tuned = peft.get_peft_model(tiny_bert("BertForSequenceClassification"), prompt)
     assert parameters.prompt_method(tuned) == "PROMPT_TUNING"
