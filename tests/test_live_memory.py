@@ -1,5 +1,8 @@
 """Live bytes: hand-worked cases, what dies, what is shared, and the backward pass."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -87,6 +90,15 @@ def test_results_are_those_without_counting():
 
 def test_the_process_is_larger_than_its_tensors():
     assert peak_resident_bytes() > 10_000_000
+
+
+def test_a_child_does_not_inherit_the_peak_of_its_parent():
+    code = "from cookbook.live_memory import peak_resident_bytes; print(peak_resident_bytes())"
+    ballast = bytearray(2 * peak_resident_bytes())
+    ballast[::4096] = b"x" * len(ballast[::4096])  # touched, so resident
+    own = peak_resident_bytes()
+    child = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    assert int(child.stdout) < 0.7 * own
 
 
 def test_what_shapes_alone_would_hold():
