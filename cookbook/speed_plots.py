@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cookbook.canvas import BLUE, DASHED, GREY, INK, PALE, PALETTE, canvas, finish, finish_rows
+from cookbook.canvas import BLUE, INK, PALE, PALETTE, canvas, finish, finish_rows, level
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,6 +50,7 @@ def rungs(
             _write(left, middle + above, y, f"{middle:,.0f}")
         top = max(m + above for m, (_, above) in zip(middles, spans, strict=True))
         finish_rows(left, names, title, "useful tokens a second", (0, 1.2 * top))
+        left.locator_params(axis="x", nbins=5)
         sizes = [(peaks[name] or 0) / 1e6 for name in names]
         right.barh(range(len(names)), sizes, color=PALE, height=0.66)
         for y, size in enumerate(sizes):
@@ -123,10 +124,5 @@ def magnitudes(
         ax.hist(found[found > 0], bins=edges, color=BLUE, alpha=0.8)
         ax.set_xscale("log", base=2)
         for name, limit in limits.items():
-            ax.axvline(limit, color=GREY, linestyle=DASHED, linewidth=1.1)
-            ax.annotate(
-                name, (limit, 0.97), xycoords=("data", "axes fraction"), xytext=(-3, 0),
-                rotation=90, textcoords="offset points", ha="right", va="top", fontsize=9,
-                color=GREY,
-            )  # fmt: skip
+            level(ax, limit, name)
         return finish(ax, title, x_label, "numbers", grid="y")
