@@ -119,6 +119,17 @@ MEASURED = {
         "schedule_broken_accuracy",
         "recall_at_10",
     },
+    "09_overfitting": {
+        "tfidf",
+        "loss_rise_docbert",
+        "fit_random_labels",
+        "gain_dropout",
+        "gain_no_pretraining",
+        "pictures_flip",
+        "optimism_test",
+        "leak_broken_validation",
+        "copies_by_words",
+    },
     "13_when_training_goes_wrong": {
         "padding_on_words",
         "ends_mended",

@@ -72,6 +72,7 @@ ROWS = [
         "image augmentation: rotate, flip, crop",
         "09, 14",
         "tests/data/test_image_augmentation.py::test_four_quarter_turns_are_the_identity",
+        "09_overfitting # Pictures: turn, mirror, cut, blend",
     ),
     Row(
         8,
@@ -377,7 +378,14 @@ ROWS = [
         "tests/finetuning/test_selection.py::test_what_fits_is_proposed_with_its_reasons",
         "06_model_selection # 9 · The recommendation",
     ),
-    Row(51, "overfitting and its remedies", "09"),
+    Row(
+        51,
+        "overfitting and its remedies",
+        "09",
+        "tests/finetuning/test_remedies.py::"
+        "test_each_remedy_changes_the_run_and_nothing_it_leaves_behind",
+        "09_overfitting # One remedy at a time",
+    ),
     Row(52, "faster: larger batches, mixed precision", "10"),
     Row(
         53,
