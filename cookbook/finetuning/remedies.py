@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from cookbook.data.errors import DataError
 from cookbook.finetuning import cells
 from cookbook.finetuning.courses import Course, scores
 from cookbook.session import write_whole
@@ -175,27 +176,31 @@ def compare(
 
     By accuracy, then by loss, at the weights that the run ended with. `settings` are those of
     `run`: `steps`, `rate`, `every`, `precision`, `patience`. Finished runs lie in `folder` and are
-    read from there where data, model, settings, code and versions agree.
+    read from there where data, model, settings, code and versions agree. A remedy that the model
+    has no place for, such as frozen layers where all layers are one, is skipped with its reason.
     """
     from tqdm.auto import tqdm
 
     made_by = {"problem": problem.key(), "settings": settings, "versions": cells.versions(),
                "code": _code(problem)}  # fmt: skip
-    truth, courses = problem.labels("validation"), []
+    truth, courses, folder = problem.labels("validation"), [], Path(folder)
     total = sum(len(own) + len(seeds) - 1 for own in remedies.values())
     with tqdm(total=total, desc="remedies", unit="run", leave=False) as bar:
         for name, strengths in remedies.items():
-            for seed in seeds:
-                tried = []
-                for remedy in strengths:
-                    bar.set_postfix_str(f"{name}, seed {seed}")
-                    tried.append(
-                        _kept(problem, remedy, name, seed, Path(folder), made_by, settings)
-                    )
-                    bar.update()
-                best = max(range(len(tried)), key=lambda i: _merit(tried[i].validation, truth))
-                strengths = [strengths[best]]
-                courses.append(tried[best])
+            try:
+                for seed in seeds:
+                    tried = []
+                    for remedy in strengths:
+                        bar.set_postfix_str(f"{name}, seed {seed}")
+                        tried.append(_kept(problem, remedy, name, seed, folder, made_by, settings))
+                        bar.update()
+                    best = max(range(len(tried)), key=lambda i: _merit(tried[i].validation, truth))
+                    strengths = [strengths[best]]
+                    courses.append(tried[best])
+            except DataError:
+                raise
+            except ValueError as error:
+                print(f"skipped {name}: {str(error).splitlines()[0]}")
     return courses
 
 

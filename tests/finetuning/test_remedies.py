@@ -103,3 +103,18 @@ def test_a_loss_of_rows_is_torchs():
     loss, accuracy = remedies.scores(logits, labels)
     assert loss == pytest.approx(float(wanted), abs=1e-12)
     assert accuracy == (logits.argmax(-1) == labels).mean()
+
+
+def test_a_remedy_that_the_model_has_no_place_for_is_skipped_with_its_reason(
+    texts, tmp_path, monkeypatch, capsys
+):
+    def model(remedy, seed, make=texts.model):
+        if remedy.freeze:
+            raise ValueError("it has no list of layers\nmore")
+        return make(remedy, seed)
+
+    monkeypatch.setattr(texts, "model", model)
+    asked = {"plain": [Remedy()], "frozen": [Remedy(freeze=1)]}
+    found = compare(texts, asked, seeds=[0, 1], folder=tmp_path, **SHORT)
+    assert [course.name for course in found] == ["plain", "plain"]
+    assert capsys.readouterr().out == "skipped frozen: it has no list of layers\n"
