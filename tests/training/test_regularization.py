@@ -5,7 +5,7 @@ import functools
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -97,6 +97,7 @@ def test_the_anchor_pulls_to_where_training_started_and_not_to_zero():
     assert ends[2].norm() < 0.5 * start.norm() < ends[0].norm()
 
 
+@settings(max_examples=25)
 @given(st.floats(0, 2), st.integers(0, 2**31))
 def test_the_soft_threshold_equals_softshrink(amount, seed):
     x = torch.randn(40, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
