@@ -386,7 +386,13 @@ ROWS = [
         "test_each_remedy_changes_the_run_and_nothing_it_leaves_behind",
         "09_overfitting # One remedy at a time",
     ),
-    Row(52, "faster: larger batches, mixed precision", "10"),
+    Row(
+        52,
+        "faster: larger batches, mixed precision",
+        "10",
+        "tests/scaling/test_speed.py::test_these_rungs_change_the_time_and_not_the_gradient",
+        "10_speed_and_mixed_precision # 2 · The ladder",
+    ),
     Row(
         53,
         "distributed training and model parallelism",
