@@ -421,10 +421,38 @@ ROWS = [
         "tests/finetuning/test_strategies.py::test_learns_and_accounts_for_itself",
         "07_finetuning_strategies # 1 · A task",
     ),
-    Row(57, "translation", "15"),
-    Row(58, "question answering", "15"),
-    Row(59, "summarisation", "15"),
-    Row(60, "named entities", "15"),
+    Row(
+        57,
+        "translation",
+        "15",
+        "tests/finetuning/test_sequence_to_sequence.py::"
+        "test_what_was_learnt_is_written_and_without_an_end_it_does_not_stop",
+        "15_tasks # 5 · Another language",
+    ),
+    Row(
+        58,
+        "question answering",
+        "15",
+        "tests/finetuning/test_question_answering.py::"
+        "test_answers_come_from_the_window_that_has_them",
+        "15_tasks # 4 · An answer in a text",
+    ),
+    Row(
+        59,
+        "summarisation",
+        "15",
+        "tests/finetuning/test_sequence_to_sequence.py::"
+        "test_two_copies_of_an_encoder_write_and_know_their_end",
+        "15_tasks # 6 · A shorter text",
+    ),
+    Row(
+        60,
+        "named entities",
+        "15",
+        "tests/finetuning/test_tagging.py::"
+        "test_a_tagger_learns_two_sentences_by_heart_and_not_where_labels_are_unaligned",
+        "15_tasks # 3 · A tag for each word",
+    ),
     Row(61, "images: classification, detection, generation, matching, questions", "14"),
     Row(
         62,

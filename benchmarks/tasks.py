@@ -1,0 +1,91 @@
+"""Chapter 15 on data that nobody here wrote, by parameters alone, beside published figures.
+
+    COOKBOOK_DATA_DIR=... python benchmarks/tasks.py                 all runs
+    COOKBOOK_DATA_DIR=... python benchmarks/tasks.py --only wnut17   one of them
+
+Each run is a shell command, `cookbook run 15 -p dataset=NAME ...`, and nothing else; the command
+and what it wrote into its `results.json` are the result. Ours are five million weights that read
+docstrings only, and for translation a million from random weights, trained for minutes; the size of
+each published model stands beside its figure. Results are kept run by run; `--again` measures anew.
+Needs COOKBOOK_DATA_DIR; 20 minutes of CPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+import arms
+import machine
+
+NAME, WORK = "tasks", arms.CACHE / "tasks"
+# run: parameters beside the data set, and what is published: figure, model, millions of weights
+RUNS: dict[str, tuple[dict[str, str], list[tuple[str, str, int]]]] = {
+    "wnut17": (
+        {"rows": "3394", "test_rows": "1287", "epochs": "3"},
+        [
+            ("entity F1 0.40 to 0.48, model cards of the hub", "BERT-base", 110),
+            ("entity F1 0.565", "BERTweet", 135),
+        ],
+    ),
+    "tatoeba_en_zh": (
+        {"rows": "24783", "test_rows": "1000", "epochs": "5"},
+        [("BLEU 31.4 on Tatoeba's own test set", "OPUS-MT en-zh, millions of pairs", 78)],
+    ),
+    "stsb": ({}, [("Spearman 0.843", "supervised SimCSE, BERT-base", 110)]),
+    "snli_small": ({}, [("accuracy 0.905, trained on all 550,000 pairs", "BERT-base", 110)]),
+    "xquad_en": ({}, [("exact match 0.722, F1 0.835, trained on SQuAD", "mBERT", 178)]),
+}
+
+
+def command(name: str, work: str) -> list[str]:
+    """The words of the shell command of a run, after `cookbook`."""
+    words = ["run", "15", "--profile", "laptop", "-o", f"{work}/{name}", "-p", f"dataset={name}"]
+    for key, value in RUNS[name][0].items():
+        words += ["-p", f"{key}={value}"]
+    return words
+
+
+def run(name: str) -> dict[str, Any]:
+    """Run it; what it measured, or the one line with which it refused."""
+    done = subprocess.run(
+        [sys.executable, "-m", "cookbook.cli", *command(name, str(WORK))],
+        capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    published = [
+        {"figure": figure, "model": model, "million weights": size}
+        for figure, model, size in RUNS[name][1]
+    ]
+    found: dict[str, Any] = {"command": " ".join(["cookbook", *command(name, "build")])}
+    found["published"] = published
+    if done.returncode:
+        return found | {"refused": done.stderr.strip().splitlines()[-1].replace(str(WORK), "build")}
+    values = json.loads((WORK / name / "results.json").read_text())
+    return found | {k: v for k, v in values.items() if not k.startswith("claim.")}
+
+
+def main() -> None:
+    """Run what is not there yet, and write `results/tasks.json`."""
+    words = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    words.add_argument("--only", choices=list(RUNS))
+    words.add_argument("--again", action="store_true", help="measure anew what is there")
+    asked = words.parse_args()
+    if not os.environ.get("COOKBOOK_DATA_DIR"):
+        sys.exit("COOKBOOK_DATA_DIR is not set: name the folder that holds wnut17 and the rest")
+    path = arms.RESULTS / f"{NAME}.json"
+    found = json.loads(path.read_text()) if path.exists() else {}
+    for name in [asked.only] if asked.only else RUNS:
+        if asked.again or name not in found.get("runs", {}):
+            found.setdefault("runs", {})[name] = run(name)
+            arms.write(NAME, found | {"machine": machine.describe()})
+            print(name, json.dumps(found["runs"][name], indent=1), flush=True)
+
+
+if __name__ == "__main__":
+    main()
