@@ -1,8 +1,8 @@
 """The third set: D1 to D9, R1 and E3. Read once, when the second reading's misses were mended.
 
 From the catalogue again; its author had by then read the checks that had missed something, and some
-beside them. The rule is that of `fresh_data`: what is harmful only by degree was shown to harm, without
-the doctor.
+beside them. The rule is that of `fresh_data`: what is harmful only by degree was shown to harm,
+without the doctor.
 """
 
 from __future__ import annotations
