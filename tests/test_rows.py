@@ -203,30 +203,35 @@ ROWS = [
         "CNN",
         "14",
         "tests/models/test_convolutional.py::test_a_shifted_image_gives_shifted_features",
+        "14_vision_and_multimodal # 2 · What a convolution knows",
     ),
     Row(
         26,
         "VGG",
         "14",
         "tests/models/test_convolutional.py::test_vgg_11_has_the_papers_number_of_weights",
+        "14_vision_and_multimodal # 3 · Five networks from scratch",
     ),
     Row(
         27,
         "ResNet",
         "14",
         "tests/models/test_vision.py::test_images_from_8_to_48_pixels_grey_and_in_colour",
+        "14_vision_and_multimodal # 3 · Five networks from scratch",
     ),
     Row(
         28,
         "EfficientNet",
         "14",
         "tests/models/test_vision.py::test_an_image_reaches_the_logits_before_any_training",
+        "14_vision_and_multimodal # 3 · Five networks from scratch",
     ),
     Row(
         29,
         "ViT",
         "14",
         "tests/models/test_registry.py::test_one_batch_is_learned_by_heart",
+        "14_vision_and_multimodal # How many images is that knowledge worth?",
     ),
     Row(
         30,
@@ -261,12 +266,14 @@ ROWS = [
         "VL-BERT",
         "05, 14",
         "tests/models/test_multimodal.py::test_the_masked_word_is_learned_from_the_image_alone",
+        "14_vision_and_multimodal # 11 · Is the 7 left of the 3?",
     ),
     Row(
         35,
         "DALL-E, in small",
         "05, 14",
         "tests/models/test_image_tokens.py::test_the_caption_decides_which_image_is_drawn",
+        "14_vision_and_multimodal # 12 · Images from words",
     ),
     Row(
         36,
@@ -274,6 +281,7 @@ ROWS = [
         "05, 14",
         "tests/models/test_bridge.py::"
         "test_two_trained_models_stay_as_they_are_and_learn_to_describe",
+        "14_vision_and_multimodal # 13 · Words about images",
     ),
     Row(
         37,
@@ -453,7 +461,13 @@ ROWS = [
         "test_a_tagger_learns_two_sentences_by_heart_and_not_where_labels_are_unaligned",
         "15_tasks # 3 · A tag for each word",
     ),
-    Row(61, "images: classification, detection, generation, matching, questions", "14"),
+    Row(
+        61,
+        "images: classification, detection, generation, matching, questions",
+        "14",
+        "tests/evaluation/test_detection.py::test_equal_to_pycocotools_on_1000_random_cases",
+        "14_vision_and_multimodal # 10 · Where is what",
+    ),
     Row(
         62,
         "explanation",
