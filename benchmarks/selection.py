@@ -78,6 +78,7 @@ def score(place: str, rows: Any) -> dict[str, float]:
 def scores(kept: dict[str, Any], save: Any) -> dict[str, Any]:
     """Scores and test accuracies of all candidates; what `kept` has is not made again."""
     from cookbook.finetuning.strategies import fine_tune
+    from cookbook.session import fastest_precision
 
     splits = data(ROWS, test=TEST)
     for name, place in candidates.make(WORK).items():
@@ -89,7 +90,8 @@ def scores(kept: dict[str, Any], save: Any) -> dict[str, Any]:
             if str(seed) not in found["accuracy"]:
                 done = fine_tune(
                     place, splits, learning_rate=RATE, seed=seed, epochs=EPOCHS,
-                    max_length=LENGTH, output_dir=str(WORK / "fine-tuning"),
+                    max_length=LENGTH, precision=fastest_precision(),
+                    output_dir=str(WORK / "fine-tuning"),
                 )  # fmt: skip
                 found["accuracy"][str(seed)] = done.test["accuracy"]
                 save()

@@ -139,3 +139,20 @@ def test_sentence_similarity_reports_before_and_after():
         assert found[name]["spearman"]["estimate"] == pytest.approx(mean, abs=0.02)
         after = found[name]["spearman"]["estimate"] - found["before"]["spearman"]["estimate"]
         assert found[name]["gain"]["estimate"] == pytest.approx(after, abs=0.01)
+
+
+def test_selection_has_ten_candidates_and_its_correlations_follow(script):
+    selection, found = script("selection"), read("selection")
+    assert len(found["scores"]) >= 8
+    assert {len(each["accuracy"]) for each in found["scores"].values()} == {len(selection.SEEDS)}
+    assert selection.correlations(found["scores"]) == found["correlations"]
+    assert all(each["low"] <= each["spearman"] for each in found["correlations"].values())
+
+
+def test_memory_was_predicted_within_15_percent_and_time_within_25():
+    found = read("selection")
+    assert len(found["memory"]) >= 6 and len(found["time"]) >= 3
+    for name, each in found["memory"].items():
+        assert abs(each["predicted"]["peak"] / each["measured"] - 1) < 0.15, name
+    for name, each in found["time"].items():
+        assert abs(each["predicted_cpu"] / each["measured_cpu"] - 1) < 0.25, name
