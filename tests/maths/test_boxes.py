@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers.loss.loss_for_object_detection import box_iou, generalized_box_iou
 
@@ -17,6 +17,7 @@ def corners(edges):
     return torch.tensor([(x, y, x + w, y + h) for x, y, w, h in edges], dtype=torch.float64)
 
 
+@settings(max_examples=40, deadline=None)
 @given(SETS, SETS)
 def test_equal_to_the_librarys(first, second):
     first, second = corners(first), corners(second)
@@ -25,6 +26,7 @@ def test_equal_to_the_librarys(first, second):
     torch.testing.assert_close(*both, rtol=0, atol=1e-10)
 
 
+@settings(max_examples=40, deadline=None)
 @given(SETS)
 def test_a_box_is_itself_and_comes_back(edges):
     boxes = corners(edges)

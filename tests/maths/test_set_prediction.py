@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers.loss.loss_for_object_detection import HungarianMatcher, ImageLoss
 
@@ -31,6 +31,7 @@ def batch(dtype=torch.float64, objects=(2, 0, 3), queries=6, classes=4, seed=0):
     return 4 * draw(n, queries, classes + 1) - 2, boxes, labels, targets
 
 
+@settings(max_examples=40, deadline=None)
 @given(COSTS)
 def test_the_assignment_is_the_cheapest_of_all(costs):
     cost = torch.tensor(costs)
