@@ -252,7 +252,7 @@ def measure(
     found, turns = ours(corpus, targets), seconds_a_token(corpus, rounds)
     return {
         "what": "times tokens: CPU seconds until a held-out loss is reached, opponent / ours",
-        "precision": precision(), "asked_tokens": TOKENS, "size": "mini",
+        "precision": precision(), "asked_tokens": tokens, "size": "mini",
         "held_out_rows": HELD_OUT, "corpus": corpus.fingerprint, "load_before": load,
         "machine": machine.describe(), **summary(targets, found, turns),
         "opponents": targets, "ours": found, "turns": turns, "log": log(corpus, log_tokens, work),
