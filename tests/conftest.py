@@ -35,7 +35,7 @@ def pytest_cmdline_main(config):
     """A bare `pytest` shares the quick tests among two processes; with `-n0` it does not."""
     option = config.option
     whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
-    quick = option.markexpr and f"-m {option.markexpr}" in config.getini("addopts")
+    quick = option.markexpr and f"-m {option.markexpr.strip()}" in config.getini("addopts")
     if whole and quick and not (option.collectonly or option.usepdb):
         if getattr(option, "numprocesses", 0) is None:  # pytest-xdist is there, and was not asked
             option.numprocesses, option.dist = 2, "loadfile"
