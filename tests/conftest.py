@@ -33,6 +33,8 @@ NOT_TESTED, MISSING_ROWS = pytest.StashKey[list](), pytest.StashKey[list]()
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config):
     """A bare `pytest` shares the quick tests among two processes; with `-n0` it does not."""
+    if hasattr(config, "workerinput"):
+        return  # one of the two, which would start two more
     option = config.option
     whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
     quick = option.markexpr and f"-m {option.markexpr.strip()}" in config.getini("addopts")
