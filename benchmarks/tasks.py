@@ -5,9 +5,9 @@
 
 Each run is a shell command, `cookbook run 15 -p dataset=NAME ...`, and nothing else; the command
 and what it wrote into its `results.json` are the result. Ours are five million weights that read
-docstrings only, and for translation 0.3 million from random weights, trained for minutes; the size of
-each published model stands beside its figure. Results are kept run by run; `--again` measures anew.
-Needs COOKBOOK_DATA_DIR; 20 minutes of CPU.
+docstrings only, and for translation 0.3 million from random weights, trained for minutes; the size
+of each published model stands beside its figure. Results are kept run by run; `--again` measures
+anew. Needs COOKBOOK_DATA_DIR; 20 minutes of CPU.
 """
 
 from __future__ import annotations

@@ -48,19 +48,11 @@ def tune(
     is: then each batch pulls another way. With `score` (higher is better)
     the model is looked at four times, and the weights of the best look stay.
     """
-    import transformers
-
     from cookbook.training.trainer import Trainer
 
-    cuda = torch.cuda.is_available()
-    args = transformers.TrainingArguments(
-        output_dir=str(output_dir), num_train_epochs=epochs, max_steps=max_steps or -1,
-        learning_rate=learning_rate, per_device_train_batch_size=batch_size, warmup_steps=0.1,
-        weight_decay=0.01, lr_scheduler_type="linear", optim="adamw_torch_fused", seed=seed,
-        report_to="none", save_strategy="no", logging_steps=10, logging_first_step=True,
-        logging_nan_inf_filter=False, label_names=list(label_names), remove_unused_columns=False,
-        bf16=precision == "bf16", fp16=precision == "fp16", use_cpu=not cuda,
-        dataloader_pin_memory=False, **_grouping(transformers.TrainingArguments, by_length),
+    args = _arguments(
+        output_dir, epochs, max_steps, learning_rate, batch_size, seed, precision, label_names,
+        by_length,
     )  # fmt: skip
     best = _best(model, score)
     trainer = Trainer(
@@ -108,6 +100,23 @@ def ask(
             )
     model.train(training)
     return found
+
+
+def _arguments(
+    output_dir: str | Path, epochs: float, max_steps: int, learning_rate: float, batch_size: int,
+    seed: int, precision: str, label_names: Sequence[str], by_length: bool,
+) -> Any:  # fmt: skip
+    import transformers
+
+    return transformers.TrainingArguments(
+        output_dir=str(output_dir), num_train_epochs=epochs, max_steps=max_steps or -1,
+        learning_rate=learning_rate, per_device_train_batch_size=batch_size, warmup_steps=0.1,
+        weight_decay=0.01, lr_scheduler_type="linear", optim="adamw_torch_fused", seed=seed,
+        report_to="none", save_strategy="no", logging_steps=10, logging_first_step=True,
+        logging_nan_inf_filter=False, label_names=list(label_names), remove_unused_columns=False,
+        bf16=precision == "bf16", fp16=precision == "fp16", use_cpu=not torch.cuda.is_available(),
+        dataloader_pin_memory=False, **_grouping(transformers.TrainingArguments, by_length),
+    )  # fmt: skip
 
 
 def _grouping(arguments: type, by_length: bool) -> dict[str, Any]:
