@@ -186,6 +186,8 @@ MEASURED = {
     "16_smaller_models": {
         "accuracy_teacher",
         "distillation_gain",
+        "hidden_states_gain",
+        "more_rows_gain",
         "accuracy_cut",
         "accuracy_ignored",
         "onnx_difference",
