@@ -14,17 +14,13 @@ measures anew. Needs COOKBOOK_DATA_DIR; 25 minutes of CPU.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 import arms
-import machine
+import by_parameters
 
 NAME, WORK = "other_data", arms.CACHE / "other_data"
 SOME = "full,linear-probe"
@@ -53,43 +49,17 @@ def command(name: str, work: str) -> list[str]:
     """The words of the shell command of a run, after `cookbook`."""
     chapter, given, _ = RUNS[name]
     given = ({"strategies_to_run": SOME} if chapter == "07" else {}) | given
-    words = ["run", chapter, "--profile", "laptop", "-o", f"{work}/{name.replace(', ', '-')}"]
-    for key, value in given.items():
-        words += ["-p", f"{key}={value.format(work=work)}"]
-    return words
+    given = {key: value.format(work=work) for key, value in given.items()}
+    return by_parameters.command(chapter, given, f"{work}/{name.replace(', ', '-')}")
 
 
 def run(name: str) -> dict[str, Any]:
     """Run it; what it measured, or the one line with which it refused."""
-    done = subprocess.run(
-        [sys.executable, "-m", "cookbook.cli", *command(name, str(WORK))],
-        capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
     said = " ".join(command(name, "build"))
-    found: dict[str, Any] = {"command": f"cookbook {said}", "published": RUNS[name][2]}
-    if done.returncode:
-        return found | {"refused": done.stderr.strip().splitlines()[-1].replace(str(WORK), "build")}
-    written = WORK / name.replace(", ", "-") / "results.json"
-    values = json.loads(written.read_text())
-    return found | {key: value for key, value in values.items() if key.startswith(KEPT)}
-
-
-def main() -> None:
-    """Run what is not there yet, and write `results/other_data.json`."""
-    words = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    words.add_argument("--only", choices=list(RUNS))
-    words.add_argument("--again", action="store_true", help="measure anew what is there")
-    asked = words.parse_args()
-    if not os.environ.get("COOKBOOK_DATA_DIR"):
-        sys.exit("COOKBOOK_DATA_DIR is not set: name the folder that holds sst2, cola and the rest")
-    path = arms.RESULTS / f"{NAME}.json"
-    found = json.loads(path.read_text()) if path.exists() else {}
-    for name in [asked.only] if asked.only else RUNS:
-        if asked.again or name not in found.get("runs", {}):
-            found.setdefault("runs", {})[name] = run(name)
-            arms.write(NAME, found | {"machine": machine.describe()})
-            print(name, json.dumps(found["runs"][name], indent=1), flush=True)
+    values = by_parameters.measure(command(name, str(WORK)), WORK)
+    kept = {key: value for key, value in values.items() if key.startswith((*KEPT, "refused"))}
+    return {"command": f"cookbook {said}", "published": RUNS[name][2]} | kept
 
 
 if __name__ == "__main__":
-    main()
+    by_parameters.main(NAME, RUNS, run, __doc__)

@@ -12,17 +12,13 @@ anew. Needs COOKBOOK_DATA_DIR; 20 minutes of CPU.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 import arms
-import machine
+import by_parameters
 
 NAME, WORK = "tasks", arms.CACHE / "tasks"
 # run: parameters beside the data set, and what is published: figure, model, millions of weights
@@ -46,46 +42,21 @@ RUNS: dict[str, tuple[dict[str, str], list[tuple[str, str, int]]]] = {
 
 def command(name: str, work: str) -> list[str]:
     """The words of the shell command of a run, after `cookbook`."""
-    words = ["run", "15", "--profile", "laptop", "-o", f"{work}/{name}", "-p", f"dataset={name}"]
-    for key, value in RUNS[name][0].items():
-        words += ["-p", f"{key}={value}"]
-    return words
+    return by_parameters.command("15", {"dataset": name} | RUNS[name][0], f"{work}/{name}")
 
 
 def run(name: str) -> dict[str, Any]:
     """Run it; what it measured, or the one line with which it refused."""
-    done = subprocess.run(
-        [sys.executable, "-m", "cookbook.cli", *command(name, str(WORK))],
-        capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    published = [
-        {"figure": figure, "model": model, "million weights": size}
-        for figure, model, size in RUNS[name][1]
-    ]
-    found: dict[str, Any] = {"command": " ".join(["cookbook", *command(name, "build")])}
-    found["published"] = published
-    if done.returncode:
-        return found | {"refused": done.stderr.strip().splitlines()[-1].replace(str(WORK), "build")}
-    values = json.loads((WORK / name / "results.json").read_text())
+    found: dict[str, Any] = {
+        "command": " ".join(["cookbook", *command(name, "build")]),
+        "published": [
+            {"figure": figure, "model": model, "million weights": size}
+            for figure, model, size in RUNS[name][1]
+        ],
+    }
+    values = by_parameters.measure(command(name, str(WORK)), WORK)
     return found | {k: v for k, v in values.items() if not k.startswith("claim.")}
 
 
-def main() -> None:
-    """Run what is not there yet, and write `results/tasks.json`."""
-    words = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    words.add_argument("--only", choices=list(RUNS))
-    words.add_argument("--again", action="store_true", help="measure anew what is there")
-    asked = words.parse_args()
-    if not os.environ.get("COOKBOOK_DATA_DIR"):
-        sys.exit("COOKBOOK_DATA_DIR is not set: name the folder that holds wnut17 and the rest")
-    path = arms.RESULTS / f"{NAME}.json"
-    found = json.loads(path.read_text()) if path.exists() else {}
-    for name in [asked.only] if asked.only else RUNS:
-        if asked.again or name not in found.get("runs", {}):
-            found.setdefault("runs", {})[name] = run(name)
-            arms.write(NAME, found | {"machine": machine.describe()})
-            print(name, json.dumps(found["runs"][name], indent=1), flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    by_parameters.main(NAME, RUNS, run, __doc__)
