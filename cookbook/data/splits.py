@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
 NAMES = ("train", "validation", "test")
+HELD_OUT_FIRST = {"test": -2, "validation": -1}
 FRACTIONS = (0.8, 0.1, 0.1)
 
 
@@ -85,18 +86,33 @@ def few(dataset: DatasetDict, train: int, held_out: int, *, seed: int = 0) -> Da
     """A smaller copy: at most `train` training rows and `held_out` rows of each other split.
 
     Rows are drawn at random, the classes as evenly as they are there to be had: with few rows a
-    plain draw would miss some. Given splits stay what they are, so nothing crosses over.
+    plain draw would miss some. Given splits stay what they are, but a row whose text was drawn for
+    the test is not drawn for the validation, and of neither for the training: many a published set
+    repeats itself, and a score on what was trained flatters.
     """
     from datasets import DatasetDict
 
-    return DatasetDict(
-        {
-            name: part.select(
-                draw_evenly(_labels(part), train if name == "train" else held_out, seed)
-            )
-            for name, part in dataset.items()
-        }
-    )
+    drawn: dict[str, np.ndarray] = {}
+    known: set[str] = set()
+    for name in sorted(dataset, key=lambda name: HELD_OUT_FIRST.get(name, 0)):
+        rows = train if name == "train" else held_out
+        drawn[name], keys = _draw_unseen(dataset[name], rows, seed, known)
+        known |= keys
+    return DatasetDict({name: dataset[name].select(drawn[name]) for name in dataset})
+
+
+def _draw_unseen(
+    part: Dataset, rows: int, seed: int, known: set[str]
+) -> tuple[np.ndarray, set[str]]:
+    """Row numbers by `draw_evenly` of which none has a text among `known`, and their texts."""
+    labels, left = _labels(part), np.arange(len(part))
+    while True:
+        found = left[draw_evenly(labels[left], rows, seed)]
+        keys = np.array(_fingerprints(part.select(found), "text"), dtype=object)
+        seen = np.array([bool(key) and key in known for key in keys], bool)
+        if not seen.any():
+            return found, {key for key in keys if key}
+        left = np.setdiff1d(left, found[seen])
 
 
 def draw_evenly(labels: np.ndarray, rows: int, seed: int) -> np.ndarray:

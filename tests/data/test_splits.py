@@ -251,5 +251,19 @@ def test_few_takes_held_out_rows_by_their_own_number():
     assert splits.few(parts, 10, 4)["test"].column_names == ["text", "id", "x"]
 
 
+@few_examples
+@given(st.lists(st.integers(0, 6), min_size=9, max_size=40), st.integers(1, 9), st.integers(0, 3))
+def test_few_draws_no_text_twice_though_the_set_repeats_itself(texts, rows, seed):
+    third = len(texts) // 3
+    given_ = {name: texts[i * third : (i + 1) * third] for i, name in enumerate(splits.NAMES)}
+    parts = DatasetDict({n: table([f"text {t}" for t in own]) for n, own in given_.items()})
+    drawn = splits.few(parts, rows, rows, seed=seed)
+    splits.check_disjoint(drawn)
+    assert len(drawn["test"]) == min(rows, third)
+    open_ = [t for t in parts["train"]["text"] if t not in {*drawn["validation"]["text"],
+                                                           *drawn["test"]["text"]}]  # fmt: skip
+    assert len(drawn["train"]) == min(rows, len(open_))
+
+
 def test_value_is_kept():
     assert splits.split(table("abc"))["train"].features["text"] == Value("string")
