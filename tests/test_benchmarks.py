@@ -156,3 +156,21 @@ def test_memory_was_predicted_within_15_percent_and_time_within_25():
         assert abs(each["predicted"]["peak"] / each["measured"] - 1) < 0.15, name
     for name, each in found["time"].items():
         assert abs(each["predicted_cpu"] / each["measured_cpu"] - 1) < 0.25, name
+
+
+def test_other_data_is_commands_with_parameters_alone_and_their_results(script):
+    from cookbook import chapters
+
+    bench, found = script("other_data"), read("other_data")["runs"]
+    assert found.keys() == bench.RUNS.keys()
+    for name, run in found.items():
+        words = bench.command(name, "build")
+        assert run["command"] == "cookbook " + " ".join(words)
+        given = {words[i + 1].split("=")[0] for i, word in enumerate(words) if word == "-p"}
+        assert given <= chapters.parameters(chapters.find(bench.RUNS[name][0])).keys()
+    assert [name for name, run in found.items() if "refused" in run] == ["waimai_zh, docbert"]
+    assert "cannot read this text" in found["waimai_zh, docbert"]["refused"]
+    for name in ("sst2", "banking77", "waimai_zh", "another size"):
+        best = max(found[name]["accuracy.full"], found[name]["accuracy.linear-probe"])
+        assert best > found[name]["accuracy.majority_class"] + 0.1
+    assert abs(found["cola"]["MCC.full"]) < 0.1  # no claim is made where nothing was learnt
