@@ -88,7 +88,8 @@ def few(dataset: DatasetDict, train: int, held_out: int, *, seed: int = 0) -> Da
     Rows are drawn at random, the classes as evenly as they are there to be had: with few rows a
     plain draw would miss some. Given splits stay what they are, but a row whose text was drawn for
     the test is not drawn for the validation, and of neither for the training: many a published set
-    repeats itself, and a score on what was trained flatters.
+    repeats itself, and a score on what was trained flatters. Raises DataError where every text of a
+    split is held out elsewhere.
     """
     from datasets import DatasetDict
 
@@ -97,6 +98,11 @@ def few(dataset: DatasetDict, train: int, held_out: int, *, seed: int = 0) -> Da
     for name in sorted(dataset, key=lambda name: HELD_OUT_FIRST.get(name, 0)):
         rows = train if name == "train" else held_out
         drawn[name], keys = _draw_unseen(dataset[name], rows, seed, known)
+        if rows and len(dataset[name]) and not len(drawn[name]):
+            raise DataError(
+                f"each of the {len(dataset[name])} texts of {name} is also drawn to be held out: "
+                f"nothing is left for {name}. Give splits that share no text, or draw fewer rows"
+            )
         known |= keys
     return DatasetDict({name: dataset[name].select(drawn[name]) for name in dataset})
 

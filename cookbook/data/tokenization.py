@@ -14,6 +14,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase
 
 SPECIAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]",
@@ -26,27 +27,31 @@ def train_tokenizer(
     """A cased WordPiece tokenizer trained on `texts`, with BERT's special tokens.
 
     Cased, because in technical English `Tensor` is a class and `tensor` a thing. Source:
-    Schuster and Nakajima 2012 (WordPiece); `tokenizers` does the training, and breaks ties by
-    chance: a second training numbers some tokens otherwise, so keep the tokenizer with its model.
+    Schuster and Nakajima 2012 (WordPiece); `tokenizers` does the training. Left alone it numbers
+    the letters by a random hash, and breaks ties by number: each process gets another vocabulary.
+    Here the letters are numbered first, in order, so that equal texts give equal tokens.
 
     >>> tokenizer = train_tokenizer(["the cat sat"] * 50, vocab_size=60)
     >>> tokenizer.decode(tokenizer("the cat")["input_ids"])
     '[CLS] the cat [SEP]'
     """
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+    from tokenizers import decoders, trainers
     from tokenizers.processors import TemplateProcessing
     from transformers import PreTrainedTokenizerFast
 
-    pieces = Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=100))
-    pieces.normalizer = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
-    pieces.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    pieces.decoder = decoders.WordPiece()
-    pieces.train_from_iterator(
+    texts, special = list(texts), list(SPECIAL.values())
+    trained = _untrained()
+    trained.train_from_iterator(
         texts,
         trainers.WordPieceTrainer(
-            vocab_size=vocab_size, special_tokens=list(SPECIAL.values()), show_progress=False
+            vocab_size=vocab_size,
+            special_tokens=special + _inner_letters(texts),
+            show_progress=False,
         ),
     )
+    pieces = _untrained(trained.get_vocab())  # the inner letters are not special in this one
+    pieces.add_special_tokens(special)
+    pieces.decoder = decoders.WordPiece()
     ends = [(token, pieces.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
     pieces.post_processor = TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=ends
@@ -57,6 +62,25 @@ def train_tokenizer(
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],
         **SPECIAL,
     )
+
+
+def _untrained(vocabulary: dict[str, int] | None = None) -> Tokenizer:
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+
+    model = models.WordPiece(vocabulary or {}, unk_token="[UNK]", max_input_chars_per_word=100)
+    pieces = Tokenizer(model)
+    pieces.normalizer = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
+    pieces.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return pieces
+
+
+def _inner_letters(texts: list[str]) -> list[str]:
+    """`##a`, `##b` …, in order: every character that stands behind another in one word."""
+    blank, known = _untrained(), {word for text in texts for word in text.split()}
+    words = blank.normalizer.normalize_str(" ".join(known)).split()
+    pairs = {word[i : i + 2] for word in words for i in range(len(word) - 1)}
+    cut = blank.pre_tokenizer.pre_tokenize_str
+    return sorted({f"##{pair[1]}" for pair in pairs if len(cut(pair)) == 1})
 
 
 def encode(

@@ -257,12 +257,29 @@ def test_few_draws_no_text_twice_though_the_set_repeats_itself(texts, rows, seed
     third = len(texts) // 3
     given_ = {name: texts[i * third : (i + 1) * third] for i, name in enumerate(splits.NAMES)}
     parts = DatasetDict({n: table([f"text {t}" for t in own]) for n, own in given_.items()})
-    drawn = splits.few(parts, rows, rows, seed=seed)
+    try:
+        drawn = splits.few(parts, rows, rows, seed=seed)
+    except DataError as error:
+        name = "validation" if "for validation" in str(error) else "train"
+        assert {*parts[name]["text"]} <= {t for n in parts if n != name for t in parts[n]["text"]}
+        return
     splits.check_disjoint(drawn)
     assert len(drawn["test"]) == min(rows, third)
     open_ = [t for t in parts["train"]["text"] if t not in {*drawn["validation"]["text"],
                                                            *drawn["test"]["text"]}]  # fmt: skip
     assert len(drawn["train"]) == min(rows, len(open_))
+
+
+def test_few_says_when_all_of_a_split_is_held_out():
+    same = table(["a", "b", "c"])
+    with pytest.raises(DataError) as error:
+        splits.few(DatasetDict(train=same, test=same), 3, 3)
+    assert str(error.value) == (
+        "each of the 3 texts of train is also drawn to be held out: nothing is left for train. "
+        "Give splits that share no text, or draw fewer rows"
+    )
+    fewer = splits.few(DatasetDict(train=same, test=same), 3, 1)
+    assert {name: len(part) for name, part in fewer.items()} == {"train": 2, "test": 1}
 
 
 def test_value_is_kept():

@@ -1,7 +1,10 @@
 """Encoding is stable, packing loses no token, and what is packed apart stays apart."""
 
 import copy
+import os
 import string
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -204,3 +207,23 @@ def test_documents_in_a_stream_do_see_each_other(logits_of):
     together = logits_of(pack([[11, 12, 13, 14], second], 7))
     perturbed = logits_of(pack([[31, 32, 33, 34], second], 7))
     assert not torch.allclose(together[4:], perturbed[4:])
+
+
+def test_another_process_trains_the_same_tokenizer():
+    """`tokenizers` alone hashes anew in each process; Python's own hashes are made to differ too."""
+    code = (
+        "from cookbook.data.tokenization import train_tokenizer as train\n"
+        "texts = ['Übung macht den Meister, the Solver computes a gradient', 'naïve cafés']\n"
+        "print(sorted(train(texts, 60).get_vocab().items()))"
+    )
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": str(seed)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in (1, 2)
+    ]
+    assert runs[0] == runs[1] and "##b" in runs[0]
