@@ -37,7 +37,7 @@ import arms
 import machine
 
 NAME, BATCH, SEEDS = "time_to_loss", 8, 2
-TOKENS = {"defaults": 1_250_000, "tuned": 1_250_000}
+TOKENS = {"defaults": 5_000_000, "tuned": 1_250_000}
 TUNED = {"learning_rate": 1e-3, "warmup_steps": 0.06, "weight_decay": 0.01, "adam_beta2": 0.98}
 OURS = {"defaults": 50_000, "tuned": 160_000}  # that our recipe may read; it stops when there
 LOG_TOKENS, ROUNDS, HELD_OUT, EVERY, TURN, FLOOR = 150_000, 5, 500, 10, 16, 4.0

@@ -172,6 +172,12 @@ def check_evaluation_reads_all_rows(subject: Subject) -> Iterable[Finding]:
         told = f"the evaluation loader reads {twice} of {sample.total} rows twice (bound: 0)"
         yield Finding("E2", "error", told, "name each row once", {"twice": twice})
         return
+    other = _another_set(subject)  # of one set, the rest is trained on
+    if isinstance(places, list | tuple | range) and len(places) < sample.total and other:
+        told = f"the evaluation loader's sampler names {len(places)} of {sample.total} rows (bound: "
+        told += "all), and what training reads is another set"
+        yield Finding("E2", "warn", told, "evaluate in order, without a sampler")
+        return
     shares = getattr(sampler, "num_replicas", 1) if not _distributed() else 1
     if isinstance(sampler, DistributedSampler) and shares > 1:
         told = f"the evaluation loader reads the share of one of {shares} ranks, and there is but "
@@ -186,6 +192,12 @@ def check_evaluation_reads_all_rows(subject: Subject) -> Iterable[Finding]:
         told = f"{where} drops {lost} of {sample.total} evaluation rows (bound: 0)"
         severity = "error" if lost == sample.total else "warn"
         yield Finding("E2", severity, told, "set drop_last=False for evaluation", {"lost": lost})
+
+
+def _another_set(subject: Subject) -> bool:
+    """Whether training is known to read other rows than those of the evaluation's data set."""
+    train = subject.train.dataset
+    return train is not None and train is not subject.eval.dataset
 
 
 def _distributed() -> bool:

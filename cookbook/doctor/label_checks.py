@@ -229,6 +229,9 @@ def _decoder_padding(subject: Any, labels: torch.Tensor) -> torch.Tensor:
     pad, shared = tokens.padding_ids(subject.tokenizer)
     if pad is None:
         pad, shared = getattr(subject.config, "pad_token_id", None), False
+    filled = _filled_with_ends(labels, tokens.end_ids(subject) - {pad})
+    if bool(filled.any()):
+        return filled
     if not isinstance(pad, int):
         return torch.zeros_like(labels, dtype=torch.bool)
     padding = tokens.run(labels.flip(1), pad).flip(1) & tokens.ends(labels, pad, shared)
@@ -239,6 +242,16 @@ def _decoder_padding(subject: Any, labels: torch.Tensor) -> torch.Tensor:
     if int(ended.sum()) < max(1, int(rows.sum()) / 2):  # an ordinary token that happens to be 0
         return torch.zeros_like(padding)
     return padding
+
+
+def _filled_with_ends(labels: torch.Tensor, ids: set[int]) -> torch.Tensor:
+    """Second and further end tokens, where every row ends in one and most in several."""
+    ends = tokens.isin(labels, ids)
+    runs = ends.flip(1).long().cumprod(1).bool().flip(1)
+    counts = runs.sum(1)
+    most = len(labels) > 1 and bool((counts > 0).all()) and float((counts > 1).float().mean()) > 0.5
+    again = runs & torch.nn.functional.pad(runs, (1, 0))[:, :-1]
+    return again if most and int(counts.max()) < labels.shape[1] else torch.zeros_like(runs)
 
 
 CHECKS = (check_labels_arrive, check_every_row_has_a_label, check_padding_has_no_label)

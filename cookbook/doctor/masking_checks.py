@@ -73,7 +73,19 @@ def _masked(subject: Any) -> bool:
 
 def _stated(subject: Any) -> float | None:
     """The share that the collator says it masks."""
-    values = (getattr(subject.train.collator, name, None) for name in PROBABILITIES)
+    return _says([subject.train.collator])
+
+
+def _called(subject: Any) -> float | None:
+    """The share that a collator inside says: in a closure, a partial, or an attribute."""
+    collator = subject.train.collator
+    cells = (cell.cell_contents for cell in getattr(collator, "__closure__", None) or ())
+    inside = [*cells, getattr(collator, "func", None), *getattr(collator, "__dict__", {}).values()]
+    return _says([found for found in inside if callable(found) and not isinstance(found, type)])
+
+
+def _says(collators: list[Any]) -> float | None:
+    values = (getattr(found, name, None) for found in collators for name in PROBABILITIES)
     return next((v for v in values if isinstance(v, float) and 0 < v <= 1), None)
 
 
@@ -163,10 +175,13 @@ def _share(masking: Masking, subject: Any, stated: float | None) -> Finding | No
     """The labelled share, where enough tokens were seen and the rate is one rate."""
     if masking.ordinary.sum() < ENOUGH or (stated is None and _other_task(masking)):
         return None
-    low, high = BAND if stated is None else (stated * (1 - OFF), min(MOST, stated * (1 + OFF)))
+    told = _called(subject) if stated is None else stated
+    low, high = BAND if told is None else (told * (1 - OFF), min(MOST, told * (1 + OFF)))
+    if stated is None:
+        low, high = max(low, BAND[0]), min(high, BAND[1])
     if low <= masking.share <= high:
         return None
-    said = "" if stated is None else f", the collator says {stated:.0%}"
+    said = "" if told is None else f", the collator says {told:.0%}"
     evidence = (
         f"{masking.share:.1%} of the ordinary tokens have a label{said} (bounds: {low:.0%} to "
         f"{high:.0%})"

@@ -140,6 +140,8 @@ def test_a_loader_that_loses_rows_is_found():
     assert verdicts(ROWS, eval_dataset=twice) == [("E2", "error")]
     part = DataLoader(rows(10), 4, sampler=SubsetRandomSampler(range(5)))  # the rest is trained on
     assert verdicts(ROWS, eval_dataset=part) == []
+    assert verdicts(ROWS, train_dataset=part.dataset, eval_dataset=part) == []
+    assert verdicts(ROWS, train_dataset=rows(8), eval_dataset=part) == [("E2", "warn")]
     drawn = DataLoader(rows(10), 4, sampler=WeightedRandomSampler([1.0] * 10, 10))
     assert verdicts(ROWS, eval_dataset=drawn) == [("E2", "error")]
     some = DataLoader(rows(10), 4, sampler=RandomSampler(rows(10), num_samples=6))

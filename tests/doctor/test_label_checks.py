@@ -254,7 +254,8 @@ def test_targets_of_a_decoder(tokenizer):
     )  # fmt: skip
     model = transformers.T5ForConditionalGeneration(config)
     rows = rows_of(tokenizer, labels=lambda i: tokenizer(WORDS[(i + 1) % 3])["input_ids"])
-    for pad, expected in ((-100, []), (tokenizer.pad_token_id, [("T2", "error")])):
+    ends = [(pad, [("T2", "error")]) for pad in (tokenizer.pad_token_id, tokenizer.sep_token_id)]
+    for pad, expected in ((-100, []), *ends):
         collator = transformers.DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=pad)
         subject = Subject(model, train_dataset=rows, data_collator=collator)
         assert found(label_checks.check_padding_has_no_label, subject) == expected

@@ -138,6 +138,19 @@ def test_a_share_that_is_not_the_stated_one(tiny_bert, tokenizer):
     assert found(with_collator(tiny_bert, tokenizer, collator)) == [("T13", "warn")]
 
 
+def test_a_share_that_is_not_that_of_the_collator_inside(tiny_bert, tokenizer):
+    inner = library(tokenizer)
+
+    def halved(rows):
+        batch = inner(rows)
+        lost = torch.arange(len(rows)) % 2 == 0
+        batch["labels"][lost] = -100
+        return batch
+
+    assert found(with_collator(tiny_bert, tokenizer, halved)) == [("T13", "warn")]
+    assert found(with_collator(tiny_bert, tokenizer, lambda rows: inner(rows))) == []
+
+
 def test_labels_as_inputs_without_any_collator_of_masks(tiny_bert, tokenizer):
     rows = [{**row, "labels": list(row["input_ids"])} for row in rows_of(tokenizer)]
     collator = transformers.DataCollatorForTokenClassification(tokenizer)
