@@ -155,43 +155,64 @@ def check_evaluation_reads_all_rows(subject: Subject) -> Iterable[Finding]:
     sample = subject.eval
     if sample.dataset is None or not sample.total:
         raise Skip("does not apply")
-    sampler = getattr(sample.loader, "sampler", None)
-    drawn = isinstance(sampler, RandomSampler) and sampler.replacement
-    if isinstance(sampler, RandomSampler) and sampler.num_samples < sample.total and not drawn:
-        told = f"the evaluation loader draws {sampler.num_samples} of {sample.total} rows anew at "
-        told += "each evaluation (bound: all)"
-        yield Finding("E2", "warn", told, "evaluate in order, without a sampler")
-        return
+    for look in (_drawn_anew, _named, _share_of_a_rank, _dropped):
+        found = look(subject, getattr(sample.loader, "sampler", None))
+        if found:
+            severity, told, remedy, measured = found
+            yield Finding("E2", severity, told, remedy, measured)
+            return
+
+
+IN_ORDER = "evaluate in order, without a sampler"
+Told = tuple[str, str, str, dict[str, Any]]  # severity, evidence, remedy, what was measured
+
+
+def _drawn_anew(subject: Subject, sampler: Any) -> Told | None:
+    drawn, total = isinstance(sampler, RandomSampler) and sampler.replacement, subject.eval.total
+    if isinstance(sampler, RandomSampler) and sampler.num_samples < total and not drawn:
+        told = f"the evaluation loader draws {sampler.num_samples} of {total} rows anew at each "
+        return "warn", f"{told}evaluation (bound: all)", IN_ORDER, {}
     if drawn or isinstance(sampler, WeightedRandomSampler):
         told = "the evaluation loader draws its rows with replacement (bound: each row once)"
-        yield Finding("E2", "error", told, "evaluate in order, without a sampler")
-        return
-    places = getattr(sampler, "indices", sampler)
-    if isinstance(places, list | tuple | range) and len(set(places)) < len(places):
-        twice = len(places) - len(set(places))
-        told = f"the evaluation loader reads {twice} of {sample.total} rows twice (bound: 0)"
-        yield Finding("E2", "error", told, "name each row once", {"twice": twice})
-        return
-    other = _another_set(subject)  # of one set, the rest is trained on
-    if isinstance(places, list | tuple | range) and len(places) < sample.total and other:
-        told = f"the evaluation loader's sampler names {len(places)} of {sample.total} rows (bound: "
-        told += "all), and what training reads is another set"
-        yield Finding("E2", "warn", told, "evaluate in order, without a sampler")
-        return
+        return "error", told, IN_ORDER, {}
+    return None
+
+
+def _named(subject: Subject, sampler: Any) -> Told | None:
+    """Rows that a list names: some twice, or only some."""
+    places, total = getattr(sampler, "indices", sampler), subject.eval.total
+    if not isinstance(places, list | tuple | range):
+        return None
+    twice = len(places) - len(set(places))
+    if twice:
+        told = f"the evaluation loader reads {twice} of {total} rows twice (bound: 0)"
+        return "error", told, "name each row once", {"twice": twice}
+    if len(places) < total and _another_set(subject):  # of one set, the rest is trained on
+        told = f"the evaluation loader's sampler names {len(places)} of {total} rows (bound: all), "
+        return "warn", f"{told}and what training reads is another set", IN_ORDER, {}
+    return None
+
+
+def _share_of_a_rank(subject: Subject, sampler: Any) -> Told | None:
     shares = getattr(sampler, "num_replicas", 1) if not _distributed() else 1
-    if isinstance(sampler, DistributedSampler) and shares > 1:
-        told = f"the evaluation loader reads the share of one of {shares} ranks, and there is but "
-        told += f"this process: {len(sampler)} of {sample.total} rows (bound: all)"
-        yield Finding("E2", "error", told, "evaluate in order, without a sampler")
-        return
+    if not isinstance(sampler, DistributedSampler) or shares <= 1:
+        return None
+    told = f"the evaluation loader reads the share of one of {shares} ranks, and there is but this "
+    told += f"process: {len(sampler)} of {subject.eval.total} rows (bound: all)"
+    return "error", told, IN_ORDER, {}
+
+
+def _dropped(subject: Subject, _: Any) -> Told | None:
+    sample = subject.eval
     loader = sample.loader if sample.loader is not None else own_loader(subject.trainer)
     size = getattr(loader, "batch_size", None) or _batch(subject)
     lost = sample.total % size if _drops(subject, loader) else 0
-    if lost:
-        where = "the loader" if loader is not None else "dataloader_drop_last=True"
-        told = f"{where} drops {lost} of {sample.total} evaluation rows (bound: 0)"
-        severity = "error" if lost == sample.total else "warn"
-        yield Finding("E2", severity, told, "set drop_last=False for evaluation", {"lost": lost})
+    if not lost:
+        return None
+    where = "the loader" if loader is not None else "dataloader_drop_last=True"
+    told = f"{where} drops {lost} of {sample.total} evaluation rows (bound: 0)"
+    severity = "error" if lost == sample.total else "warn"
+    return severity, told, "set drop_last=False for evaluation", {"lost": lost}
 
 
 def _another_set(subject: Subject) -> bool:
