@@ -21,8 +21,8 @@ def test_a_run_is_a_command_with_parameters_alone(tasks):
     assert said.startswith("run 15 --profile laptop -o build/wnut17 -p dataset=wnut17")
     from cookbook import chapters
 
-    known = chapters.parameters(chapters.find("15"))
     for name in tasks.RUNS:
+        known = chapters.parameters(chapters.find(tasks.CHAPTER.get(name, "15")))
         words = tasks.command(name, "build")
         given = [words[i + 1].split("=")[0] for i, word in enumerate(words) if word == "-p"]
         assert set(given) <= known.keys()
@@ -35,7 +35,8 @@ def test_what_was_measured_belongs_to_the_commands_and_has_published_figures_bes
     assert found.keys() >= {"wnut17", "tatoeba_en_zh"}
     for name, run in found.items():
         assert run["command"] == " ".join(["cookbook", *tasks.command(name, "build")])
-        assert run["published"] and all(row["million weights"] > 70 for row in run["published"])
+        assert run["published"] or name == "imdb_label_errors"
+        assert all(row["million weights"] > 70 for row in run["published"])
     wnut, tatoeba = found["wnut17"], found["tatoeba_en_zh"]
     assert 0 < wnut["entity_f1_memory"] < wnut["entity_f1"] < 0.44  # ours is twenty times smaller
     assert 0 < tatoeba["greedy_zh_bleu"] < 31.4

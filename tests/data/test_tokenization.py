@@ -210,7 +210,7 @@ def test_documents_in_a_stream_do_see_each_other(logits_of):
 
 
 def test_another_process_trains_the_same_tokenizer():
-    """`tokenizers` alone hashes anew in each process; Python's own hashes are made to differ too."""
+    """`tokenizers` alone hashes anew in each process; Python's hashes are made to differ too."""
     code = (
         "from cookbook.data.tokenization import train_tokenizer as train\n"
         "texts = ['Übung macht den Meister, the Solver computes a gradient', 'naïve cafés']\n"
