@@ -18,7 +18,15 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
 
 import arms
 import machine
-from faults import again_healthy, held_out_family, held_out_healthy, run, table, third_healthy
+from faults import (
+    again_healthy,
+    fourth_healthy,
+    held_out_family,
+    held_out_healthy,
+    run,
+    table,
+    third_healthy,
+)
 
 NAME = "doctor_held_out"
 FIRST_WRITTEN = "fresh_as_first_written"
@@ -27,17 +35,18 @@ FIRST_WRITTEN = "fresh_as_first_written"
 def tasks(seeds: int, number: int = 1) -> list[run.Task]:
     """Every fresh mutation in its families, and every healthy script that was held out.
 
-    `number`: those of the first set, the second or the third.
+    `number`: those of the first set, or of a later one.
     """
     tables = {1: table.fresh_table, 2: table.again_table, 3: table.third_table}
+    tables[4] = table.fourth_table
     broken = [
         run.Task(m.name, seed, family, m.fault)
         for m in tables[number]()
         for family in m.families
         for seed in range(seeds)
     ]
-    scripts = {2: again_healthy.CONFIGURATIONS, 3: third_healthy.CONFIGURATIONS}
-    fine = scripts.get(number) or held_out_healthy.configurations()
+    later = {2: again_healthy, 3: third_healthy, 4: fourth_healthy}
+    fine = later[number].CONFIGURATIONS if number in later else held_out_healthy.configurations()
     return broken + [run.Task(name, seed) for name in fine for seed in range(seeds)]
 
 
@@ -78,7 +87,7 @@ def main() -> None:
     """Run, say what is wrong, add the reading to the result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--reading", default="again", help="its name in the result")
-    parser.add_argument("--set", type=int, default=1, help="the first set, the second or the third")
+    parser.add_argument("--set", type=int, default=1, choices=(1, 2, 3, 4), help="which set")
     parser.add_argument("--only", default="", help="IDs of faults or names of scripts, by commas")
     parser.add_argument("--seeds", type=int, default=run.FAULT_SEEDS)
     parser.add_argument("--workers", type=int, default=2)

@@ -158,6 +158,21 @@ def test_the_third_set_commits_every_fault_again_and_is_told_by_its_number(bench
     assert len(script.tasks(1, number=2)) < len(tasks) < len(script.tasks(1))
 
 
+def test_the_fourth_set_does_so_in_every_family_and_its_names_are_new(bench):
+    table, script = bench("faults.table"), bench("doctor_held_out")
+    fourth = table.fourth_table()
+    assert {mutation.fault for mutation in fourth} == set(table.applicability())
+    families = [family for mutation in fourth for family in mutation.families]
+    assert set(families) == {*bench("faults.families").FAMILIES, "tagging"}
+    assert sum("tagging" in mutation.families for mutation in fourth) * 5 > len(fourth) > 95
+    tasks = script.tasks(1, number=4)
+    healthy = {task.name for task in tasks if not task.fault}
+    assert len(tasks) - len(healthy) == len(families) > 250
+    known = {task.name for n in (1, 2, 3) for task in script.tasks(1, number=n)}
+    known |= {c.name for c in bench("faults.healthy").configurations()}
+    assert len(healthy) >= 24 and not {task.name for task in tasks} & known
+
+
 def test_a_held_out_reading_tells_the_new_family_and_the_rewritten_mutations_apart(bench):
     script = bench("doctor_held_out")
 

@@ -25,6 +25,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 120  # seconds for one run
 FAULT_SEEDS, HEALTHY_SEEDS = 3, 5
+APART = ("fresh_", "held_out_", "again_", "third_", "fourth_")  # not of the bench itself
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def fingerprint(held_out: bool = False, doctor: bool = True) -> str:
     files += ROOT.glob("benchmarks/faults/**/*.py")
     found = hashlib.sha256()
     for path in sorted(files):
-        apart = path.name.startswith(("fresh_", "held_out_", "again_", "third_")) and not held_out
+        apart = path.name.startswith(APART) and not held_out
         if not path.name.startswith(("run.", "peer")) and not apart:
             found.update(path.read_bytes())
     return found.hexdigest()[:12]
@@ -103,11 +104,11 @@ def recipe_of(task: Task) -> Any:
 
 def healthy_scripts() -> dict[str, Any]:
     """Name of a healthy script → what makes it."""
-    from faults import again_healthy, healthy, held_out_healthy, third_healthy
+    from faults import again_healthy, fourth_healthy, healthy, held_out_healthy, third_healthy
 
     known = {c.name: c.make for c in healthy.configurations()}
     known |= held_out_healthy.configurations() | again_healthy.CONFIGURATIONS
-    return known | third_healthy.CONFIGURATIONS
+    return known | third_healthy.CONFIGURATIONS | fourth_healthy.CONFIGURATIONS
 
 
 def work(task: Task) -> dict[str, Any]:
@@ -182,7 +183,8 @@ def verdicts() -> dict[str, Any]:
     """Name of a mutation → the mutation."""
     from faults import table
 
-    known = [*table.table(), *table.fresh_table(), *table.again_table(), *table.third_table()]
+    later = [*table.again_table(), *table.third_table(), *table.fourth_table()]
+    known = [*table.table(), *table.fresh_table(), *later]
     return {mutation.name: mutation for mutation in known}
 
 

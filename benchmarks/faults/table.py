@@ -44,8 +44,11 @@ _TABLE: list[Mutation] = []
 _FRESH: list[Mutation] = []
 _AGAIN: list[Mutation] = []
 _THIRD: list[Mutation] = []
+_FOURTH: list[Mutation] = []
 AGAIN = ("again_data_and_models", "again_training")  # written after the first reading was mended
 THIRD = ("third_data", "third_tokens", "third_models", "third_training", "third_running")
+FOURTH = ("fourth_data", "fourth_tokens", "fourth_collation", "fourth_models", "fourth_losses",
+          "fourth_training", "fourth_running")  # fmt: skip
 
 
 def fault(
@@ -61,61 +64,54 @@ def fault(
     return register
 
 
-def again(identifier: str, families: str, **how: Any) -> Callable[[Callable], Callable]:
-    """Register for the second set."""
+def _into(held: list[Mutation]) -> Callable[..., Callable]:
+    """What registers a way to commit a fault in this later table."""
 
-    def register(apply: Callable[[Any], None]) -> Callable[[Any], None]:
-        _AGAIN.append(Mutation(identifier, apply.__name__, apply, tuple(families.split()), **how))
-        return apply
+    def marked(identifier: str, families: str, **how: Any) -> Callable[[Callable], Callable]:
+        def register(apply: Callable[[Any], None]) -> Callable[[Any], None]:
+            held.append(Mutation(identifier, apply.__name__, apply, tuple(families.split()), **how))
+            return apply
 
-    return register
+        return register
+
+    return marked
 
 
-def third(identifier: str, families: str, **how: Any) -> Callable[[Callable], Callable]:
-    """Register for the third set, written after the second reading's misses were mended."""
+again, third, fourth = _into(_AGAIN), _into(_THIRD), _into(_FOURTH)
 
-    def register(apply: Callable[[Any], None]) -> Callable[[Any], None]:
-        _THIRD.append(Mutation(identifier, apply.__name__, apply, tuple(families.split()), **how))
-        return apply
 
-    return register
+def _whole(groups: tuple[str, ...], held: list[Mutation], *known: Mutation) -> list[Mutation]:
+    """The mutations of these modules; no name may stand twice, nor in an earlier table."""
+    for group in groups:
+        importlib.import_module(f"faults.mutations.{group}")
+    names = [mutation.name for mutation in (*known, *held)]
+    assert len(set(names)) == len(names), "a name stands twice"
+    return list(held)
 
 
 def table() -> list[Mutation]:
     """All mutations, in the order of the groups."""
-    for group in GROUPS:
-        importlib.import_module(f"faults.mutations.{group}")
-    names = [mutation.name for mutation in _TABLE]
-    assert len(set(names)) == len(names), "a name stands twice"
-    return list(_TABLE)
+    return _whole(GROUPS, _TABLE)
 
 
 def fresh_table() -> list[Mutation]:
     """The mutations of `FRESH`, which no check was written or tuned with."""
-    known = {mutation.name for mutation in table()}
-    for group in FRESH:
-        importlib.import_module(f"faults.mutations.{group}")
-    names = [mutation.name for mutation in _FRESH]
-    assert len(set(names)) == len(names) and not known & set(names), "a name stands twice"
-    return list(_FRESH)
+    return _whole(FRESH, _FRESH, *table())
 
 
 def again_table() -> list[Mutation]:
     """The mutations of `AGAIN`: a second set, smaller."""
-    for group in AGAIN:
-        importlib.import_module(f"faults.mutations.{group}")
-    names = [m.name for m in [*table(), *fresh_table(), *_AGAIN]]
-    assert len(set(names)) == len(names), "a name stands twice"
-    return list(_AGAIN)
+    return _whole(AGAIN, _AGAIN, *table(), *fresh_table())
 
 
 def third_table() -> list[Mutation]:
     """The mutations of `THIRD`: over all faults again."""
-    for group in THIRD:
-        importlib.import_module(f"faults.mutations.{group}")
-    names = [m.name for m in [*table(), *fresh_table(), *again_table(), *_THIRD]]
-    assert len(set(names)) == len(names), "a name stands twice"
-    return list(_THIRD)
+    return _whole(THIRD, _THIRD, *table(), *fresh_table(), *again_table())
+
+
+def fourth_table() -> list[Mutation]:
+    """The mutations of `FOURTH`: over all faults, by one who had not read the checks."""
+    return _whole(FOURTH, _FOURTH, *table(), *fresh_table(), *again_table(), *third_table())
 
 
 def applicability() -> dict[str, dict[str, list[str]]]:
