@@ -93,6 +93,7 @@ def zeroed_without_its_brackets(r: Recipe) -> None:
 def a_backbone_that_nobody_zeroes(r: Recipe) -> None:
     """Its layers are stepped by the same optimizer, and zeroed by a loop over the rest."""
     held: list = []
+    r.clip, r.steps, r.optimizer = 0.0, 60, _sgd
     r.line.to_train = lambda model: (held.append(model), model.train())
 
     def zero(optimizer: Any) -> None:
