@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
+from torch import nn
 
 from cookbook.doctor import kinds, tokens, trial
 from cookbook.doctor.checks import Skip
@@ -33,7 +34,8 @@ def check_labels_arrive(subject: Any) -> Iterable[Finding]:
     names, _ = kinds.accepts(subject.bare)
     wanted = [name for name in _label_names(subject) if name in names]
     if not wanted:
-        raise Skip("does not apply")
+        yield from _no_head(subject)
+        return
     yield from _none_for_evaluation(subject, wanted)
     if any(name in batch for name in wanted):
         return
@@ -48,6 +50,29 @@ def check_labels_arrive(subject: Any) -> Iterable[Finding]:
         + (f"; the rows have a column {column!r} that it does not take" if column else ""),
         f"rename the column {column!r} to {wanted[0]!r}" if column else "",
     )  # fmt: skip
+
+
+def _no_head(subject: Any) -> Iterator[Finding]:
+    """A `Trainer` or its arguments, and a library's model that knows neither labels nor a loss."""
+    smoothed = getattr(subject.args, "label_smoothing_factor", 0)
+    asked = subject.trainer is not None or subject.args is not None
+    if not asked or smoothed or trial.own_loss(subject) or not isinstance(subject.bare, nn.Module):
+        raise Skip("does not apply")
+    try:
+        with trial.quiet(subject):
+            rows, labels = subject.batch("train", rows=2), _label_names(subject)
+            kept = {key: value for key, value in rows.items() if key not in labels}
+            loss = subject.loss_of(subject.forward(kept), kept)
+    except Exception as error:
+        raise Skip(f"a trial run raised {type(error).__name__}") from error
+    if loss is None:
+        yield Finding(
+            "T14", "error",
+            f"{type(kinds.base_of(subject.bare)).__name__} takes no labels and returns no loss: it "
+            "is a backbone without the head of a task",
+            "load the class with the head of the task, AutoModelFor…, or compute the loss in the "
+            "Trainer",
+        )  # fmt: skip
 
 
 def _own_loss(subject: Any, batch: Mapping[str, Any]) -> Any:

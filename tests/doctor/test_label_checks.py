@@ -85,6 +85,26 @@ def test_a_language_model_whose_loop_makes_the_labels_is_only_told(tokenizer):
     assert found(label_checks.check_labels_arrive, lost) == [("T14", "error")]
 
 
+def test_a_backbone_without_a_head_has_no_loss_to_train_by(tiny_bert, tokenizer):
+    rows = rows_of(tokenizer, labels=lambda i: i % 3)
+    backbone = transformers.BertModel(classifier(tiny_bert).config)
+    given = {"train_dataset": rows, "processing_class": tokenizer}
+    asked = Subject(backbone, args=types.SimpleNamespace(), **given)
+    (one,) = label_checks.check_labels_arrive(asked)
+    assert one.severity == "error" and "BertModel" in one.evidence and "AutoModelFor" in one.remedy
+    # A loop of one's own, a loss of one's own and a model of one's own may know what they do.
+    assert found(label_checks.check_labels_arrive, Subject(backbone, **given)) == []
+    loss = {"loss_fn": lambda outputs, batch: outputs[0].mean(), "args": asked.args}
+    assert found(label_checks.check_labels_arrive, Subject(backbone, **loss, **given)) == []
+
+    class Embedding(transformers.BertModel):
+        def forward(self, input_ids, attention_mask=None):
+            return {"loss": super().forward(input_ids, attention_mask)[0].square().mean()}
+
+    own = Subject(Embedding(backbone.config), args=asked.args, **given)
+    assert found(label_checks.check_labels_arrive, own) == []
+
+
 def test_a_metric_without_labels_is_never_computed(tiny_bert, tokenizer):
     given = {"train_dataset": rows_of(tokenizer, labels=lambda i: i % 3),
              "processing_class": tokenizer, "compute_metrics": lambda p: {}}  # fmt: skip
