@@ -56,9 +56,16 @@ def check_backbone_is_loaded(subject: Subject) -> Iterable[Finding]:
 
 
 def _judged(subject: Subject, model: nn.Module, name: str, states: dict, new: list):
-    share, lost = len(new) / len(states), [k for k in new if states[k] == "new"]
+    share, lost = len(new) / len(states), _lost(states)
     measured = {"new": len(new), "compared": len(states)}
-    if share >= 0.9:
+    if mixed := _beside_known_embeddings(model, name, states):
+        told = (
+            f"the embeddings are those of {_short(name)}, yet all {len(new)} weight matrices "
+            f"behind them are newly drawn, though they lie at hand and fit, such as {mixed} "
+            "(bound: none of them)"
+        )
+        yield Finding("M1", "warn", told, measured=measured)
+    elif share >= 0.9:
         # A language model that is built from a checkpoint's configuration may mean to start anew.
         scratch = not was_loaded(model) and subject.kind in (*LANGUAGE, "other")
         told = (
@@ -71,9 +78,35 @@ def _judged(subject: Subject, model: nn.Module, name: str, states: dict, new: li
     elif was_loaded(model) and len(lost) >= max(2, 0.1 * len(states)):
         told = (
             f"{len(lost)} of {len(states)} weight matrices of the backbone are missing in "
-            f"{_short(name)} and newly drawn, the first is {lost[0]} (bound: 10 %)"
+            f"{_short(name)}, or do not fit, and newly drawn, the first is {lost[0]} (bound: 10 %)"
         )
         yield Finding("M1", "warn", told, measured=measured)
+
+
+def _lost(states: dict) -> list[str]:
+    """What the file did not have; what did not fit, where it is more than a resized input."""
+    unfit = [key for key, state in states.items() if state == "misfit"]
+    many = len(unfit) >= max(4, 0.25 * len(states))
+    return [k for k, state in states.items() if state == "new" or many and state == "misfit"]
+
+
+def _beside_known_embeddings(model: nn.Module, name: str, states: dict) -> str:
+    """A matrix that was drawn where the file's fits, if all are but the embeddings, which are the
+    file's own, bit for bit: they were read by names that the rest does not have; else ""."""
+    tables = {n for n, m in model.named_modules() if isinstance(m, nn.Embedding)}
+    known = [k for k, state in states.items() if state == "same"]
+    rest = [k for k in states if k.removesuffix(".weight") not in tables]
+    if was_loaded(model) or not known or len(rest) < 4 or set(known) & set(rest):
+        return ""
+    files, own = weight_files(name), dict(model.named_parameters())
+    if files is None or any(states[k] != "other" or not looks_drawn(own[k]) for k in rest):
+        return ""
+    stored = [read(files, model, key) for key in known]
+    equal = all(
+        s is not None and torch.equal(s.float(), own[k].detach().float().cpu())
+        for k, s in zip(known, stored, strict=True)
+    )
+    return rest[0] if equal else ""
 
 
 def _too_few_to_start_anew(subject: Subject, name: str, states: dict) -> str:
@@ -120,18 +153,28 @@ def backbone(model: nn.Module) -> dict[str, torch.Tensor]:
     """Name → weight, of all matrices that any task on this checkpoint would share; at most 48."""
     prefix = getattr(model, "base_model_prefix", "")
     inside = f"{prefix}." if prefix and hasattr(model, prefix) else ""
+    added = _adapters(model)
     found = {
         name: p
         for name, p in model.named_parameters()
         if p.dim() >= 2 and p.is_floating_point() and not p.is_meta and p.numel() >= SMALL
         and name.startswith(inside) and not ADDED.search(name.removeprefix(inside))
+        and id(p) not in added
     }  # fmt: skip
     step = max(1, math.ceil(len(found) / COMPARED))
     return dict(list(found.items())[::step])
 
 
+def _adapters(model: nn.Module) -> set[int]:
+    """The ids of what PEFT's layers hold beside the layer that they wrap, by whatever name."""
+    layers = [m for m in model.modules() if hasattr(m, "adapter_layer_names")]
+    wrapped = {id(p) for m in layers if hasattr(m, "base_layer") for p in m.base_layer.parameters()}
+    return {id(p) for m in layers for p in m.parameters()} - wrapped
+
+
 def origins(model: nn.Module, name: str, weights: dict[str, torch.Tensor]) -> dict | None:
-    """Name → "same" as in the file, "other" than in the file, or "new"; None without a file."""
+    """Name → "same" as in the file, "other" than it, "new" or, drawn because the file's did not
+    fit, "misfit"; None without a file."""
     files = weight_files(name)
     if files is None:
         return None
@@ -144,6 +187,8 @@ def origins(model: nn.Module, name: str, weights: dict[str, torch.Tensor]) -> di
             found[key] = "same" if marked or not looks_drawn(weight) else "new"
         elif stored.shape == weight.shape:
             found[key] = "same" if cosine(weight, stored) > 0.2 else "other"
+        elif was_loaded(model) and not marked and looks_drawn(weight):
+            found[key] = "misfit"  # pruned weights, or rows that were added, do not look like it
     return found
 
 

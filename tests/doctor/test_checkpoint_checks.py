@@ -90,6 +90,58 @@ def test_a_folder_that_is_gone_leaves_the_marks_of_loading(folder):
     assert [one.fault for one in found(broken)] == ["M1"]
 
 
+WIDER = {"hidden_size": 48, "intermediate_size": 96}
+
+
+def widened(folder, **sizes):
+    return transformers.BertForSequenceClassification.from_pretrained(
+        folder, ignore_mismatched_sizes=True, **sizes
+    )
+
+
+def test_weights_that_do_not_fit_are_newly_drawn(folder):
+    assert [(f.fault, f.severity) for f in found(widened(folder, **WIDER))] == [("M1", "error")]
+    (some,) = found(widened(folder, intermediate_size=96))
+    assert some.severity == "warn" and "do not fit" in some.evidence
+
+
+def test_one_table_that_does_not_fit_is_no_lost_backbone(folder):
+    assert found(widened(folder, max_position_embeddings=48)) == []
+    # A smaller model of the same kind, from scratch, is meant to have other sizes.
+    config = transformers.AutoConfig.from_pretrained(folder, **WIDER)
+    assert found(transformers.BertForSequenceClassification(config)) == []
+
+
+def read_by_hand(folder, head, old, new):
+    fresh = head(transformers.AutoConfig.from_pretrained(folder))
+    known = head.from_pretrained(folder).state_dict()
+    fresh.load_state_dict({k.replace(old, new): v for k, v in known.items()}, strict=False)
+    return fresh
+
+
+@pytest.mark.parametrize("head", ["BertForSequenceClassification", "BertForMaskedLM"])
+def test_embeddings_that_were_read_and_layers_that_were_not(folder, head):
+    head = getattr(transformers, head)
+    (one,) = found(read_by_hand(folder, head, ".layer.", ".blocks."))
+    assert (one.fault, one.severity) == ("M1", "warn") and "embeddings" in one.evidence
+    # Read whole, or but for a layer that is begun anew, it is healthy.
+    assert found(read_by_hand(folder, head, ".layer.", ".layer.")) == []
+    assert found(read_by_hand(folder, head, ".layer.1.", ".blocks.1.")) == []
+    # So are embeddings that were read beside layers that have been trained since.
+    late = read_by_hand(folder, head, ".layer.", ".blocks.")
+    trained(late.bert.encoder)
+    assert [f.severity for f in found(late)] in ([], ["info"])
+
+
+@pytest.mark.parametrize("name", ["LoHaConfig", "LoKrConfig", "LoraConfig", "VeraConfig"])
+def test_adapters_of_any_name_are_no_backbone(folder, name):
+    import peft
+
+    model = transformers.BertForSequenceClassification.from_pretrained(folder)
+    config = getattr(peft, name)(task_type="SEQ_CLS", r=16, target_modules=["query", "value"])
+    assert found(peft.get_peft_model(model, config)) == []
+
+
 def test_layers_that_the_file_lacks_are_found(folder):
     path = folder / "model.safetensors"
     kept = {k: v for k, v in load_file(path).items() if ".layer.1." not in k}
