@@ -1,9 +1,9 @@
 """Does a gradient reach every weight that is trained and that the loss depends on (fault M8)?
 
-Two facts contradict each other where it does not: a trainable weight whose gradient is None, and a
-loss that moves when that weight is moved. So a pooler, a head or an expert that nobody uses is left
-alone, without a list of names. The batch runs as training would run it, with checkpointing where
-the arguments ask for it.
+Two facts contradict each other where it does not: a trainable weight whose gradient is None, or
+zero in every element, and a loss that moves when that weight is moved. So a pooler, a head or an
+expert that nobody uses is left alone, without a list of names. The batch runs as training would run
+it, with checkpointing where the arguments ask for it.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from cookbook.doctor import gradients, preserve
+from cookbook.doctor import gradients, preserve, responses
 from cookbook.doctor.checks import Skip
 from cookbook.doctor.findings import Finding
 from cookbook.doctor.subject import Subject
 
 ROWS = 4
 AGAIN = 8  # passes in which a dropped layer may show up
+FEWEST, SHARE = 2, 0.2  # matrices, and their share, whose gradients of zero are no accident
 MOST = 32  # forward passes that tell which of many weights are cut
 FOLLOWERS = {"teacher", "ema", "momentum"}  # copies that are moved, not trained
 REENTRANT = "None of the inputs have requires_grad"
@@ -44,18 +45,43 @@ def check_cut_gradient(subject: Subject) -> Iterable[Finding]:
         if not loss.requires_grad:
             yield _no_gradient(trained, reentrant)
             return
-        without = _without(loss, trained)
+        without = _without(subject, loss, trained)
         cut = _always(subject, batch, _that_matter(subject, batch, without))
     if any(p.dim() > 1 for p in cut.values()):
         yield _cut(trained, cut, reentrant)
 
 
-def _without(loss: torch.Tensor, trained: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]:
-    """The weights to which no gradient of this loss leads."""
+def _without(
+    subject: Subject, loss: torch.Tensor, trained: dict[str, nn.Parameter]
+) -> dict[str, nn.Parameter]:
+    """The weights to which no gradient of this loss leads, or nothing but zeros."""
     if not loss.requires_grad:
         return trained
     found = gradients.gradients(lambda: loss, list(trained.values()))
-    return {n: p for (n, p), g in zip(trained.items(), found, strict=True) if g is None}
+    pairs = list(zip(trained.items(), found, strict=True))
+    zero = set() if _rounds(subject) else _zeroed([(n, p, g) for (n, p), g in pairs])
+    return {n: p for (n, p), g in pairs if g is None or n in zero}
+
+
+def _rounds(subject: Subject) -> bool:
+    """Whether small gradients may be rounded to zero, in half precision."""
+    try:
+        return responses.computes_in_half(subject)
+    except Exception:  # no inputs but those of a loss of one's own: the weights tell
+        return responses.is_half(subject)
+
+
+def _zeroed(found: list[tuple[str, nn.Parameter, torch.Tensor | None]]) -> set[str]:
+    """Names whose gradient is zero in every element, where that is no accident.
+
+    So it is behind a rounding or a sign, whose slope is zero. A hook may zero a gradient on
+    purpose, and a loss that has no slope anywhere is at its floor.
+    """
+    usual = [(n, p, g) for n, p, g in found if g is not None and not p._backward_hooks]
+    zero = {n for n, _, g in usual if not bool(g.any())}
+    matrices = {n for n, p, _ in usual if p.dim() > 1}
+    few = len(zero & matrices) < max(FEWEST, SHARE * len(matrices))
+    return set() if few or len(zero) == len(usual) else zero
 
 
 def _always(subject: Subject, batch: Any, cut: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]:
@@ -64,8 +90,18 @@ def _always(subject: Subject, batch: Any, cut: dict[str, nn.Parameter]) -> dict[
         if cut:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                cut = _without(gradients.training_loss(subject, batch)[0], cut)
+                cut = _still(subject, batch, cut)
     return cut
+
+
+def _still(subject: Subject, batch: Any, cut: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]:
+    """Those of the weights whose gradient is missing, or zero, in another pass too."""
+    loss = gradients.training_loss(subject, batch)[0]
+    if not loss.requires_grad:
+        return cut
+    found = gradients.gradients(lambda: loss, list(cut.values()))
+    pairs = zip(cut.items(), found, strict=True)
+    return {n: p for (n, p), g in pairs if g is None or not bool(g.any())}
 
 
 def _trained(subject: Subject) -> dict[str, nn.Parameter]:
@@ -116,7 +152,7 @@ def _remedy(reentrant: bool, last: str) -> str:
             "checkpoint with use_reentrant=False, or call model.enable_input_require_grads() "
             "before training"
         )
-    return f"remove the detach(), .data or no_grad() between {last} and the loss"
+    return f"remove the detach(), .data, no_grad() or rounding between {last} and the loss"
 
 
 @torch.no_grad()

@@ -55,6 +55,40 @@ def test_layers_before_a_detach_are_named_from_first_to_last(cut):
     assert said[0].measured["last"] == "layers.1.bias" and "detach" in said[0].remedy
 
 
+@pytest.mark.parametrize("flat", [
+    lambda h: (h * 8).round() / 8, torch.sign, lambda h: (h > 0).float() * h.detach() + 0 * h,
+])  # fmt: skip
+def test_layers_before_a_step_whose_slope_is_zero(flat):
+    said = found(Deep(2, flat))
+    assert said_m8(said)
+    assert said[0].measured["last"] == "layers.1.bias" and "rounding" in said[0].remedy
+
+
+def without_answer(model):
+    """Its head begins at zero: nothing before it gets a slope yet, and nothing moves the loss."""
+    nn.init.zeros_(model.out.weight)
+    return model
+
+
+def masked(model):
+    for parameter in model.layers.parameters():
+        parameter.register_hook(torch.zeros_like)
+    return model
+
+
+@pytest.mark.parametrize("model", [
+    Deep(2, lambda h: h + (h.round() - h).detach()),  # straight through
+    without_answer(Deep()), masked(Deep()), Deep(2, lambda h: (h * 8).round() / 8, True).half(),
+])  # fmt: skip
+def test_slopes_of_zero_that_are_meant(model):
+    half = next(model.parameters()).dtype
+    assert found(model, [(x.to(half), y) for x, y in pairs()]) == []
+
+
+def test_a_loss_at_its_floor_has_no_slope_anywhere():
+    assert found(Deep(), loss_fn=lambda out, y: torch.relu(out - 1e4).mean()) == []
+
+
 class Aside(Deep):
     def forward(self, x):
         for i, layer in enumerate(self.layers):
