@@ -7,6 +7,7 @@ must draw (in-batch contrast, experts with a capacity, a VAE) is left alone.
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -53,6 +54,9 @@ def _judge(subject: Subject, drawn: set[str]) -> tuple[str, str]:
         return "error", ": dropout acts in evaluation"
     if "uniform" in drawn and subject.kind in CERTAIN:
         return "warn", ": random numbers are drawn in evaluation"
+    shipped = type(kinds.base_of(subject.bare)).__module__.startswith("transformers.")
+    if "noise" in drawn and subject.kind in CERTAIN and shipped:
+        return "warn", ": noise that the model's class does not know is drawn in evaluation"
     return "info", ": the model draws in its forward pass"
 
 
@@ -88,25 +92,44 @@ def _half(subject: Subject) -> bool:
 
 
 class _Draws(TorchDispatchMode):
-    """Notes which kinds of random numbers the operations within draw."""
+    """Notes which kinds of random numbers the operations within draw.
+
+    "noise" is normal and as large as what the layers compute of `rows` rows, and is drawn by
+    nothing that transformers ships: neither random weights nor random hashes look like it.
+    """
 
     KINDS = {"bernoulli": "dropout", "dropout": "dropout", "uniform": "uniform", "rand": "uniform",
-             "rand_like": "uniform", "randn": "normal", "normal": "normal"}  # fmt: skip
+             "rand_like": "uniform", "randn": "normal", "randn_like": "normal",
+             "normal": "normal"}  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, rows: int) -> None:
         super().__init__()
-        self.seen: set[str] = set()
+        self.seen, self.rows = set(), rows
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.overloadpacket.__name__.strip("_")
         self.seen |= {kind for word, kind in self.KINDS.items() if name == word}
         if "dropout" in name and name != "scaled_dot_product_flash_attention_for_cpu":
             self.seen.add("dropout")
-        return func(*args, **(kwargs or {}))
+        made = func(*args, **(kwargs or {}))
+        if self.KINDS.get(name) == "normal" and made.dim() > 1 and len(made) == self.rows:
+            self.seen |= set() if _by_a_library() else {"noise"}
+        return made
+
+
+def _by_a_library() -> bool:
+    """Whether it is transformers' code that asked torch for random numbers."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        package = frame.f_globals.get("__name__", "").partition(".")[0]
+        if package not in ("torch", __name__.partition(".")[0]):
+            return package == "transformers"
+        frame = frame.f_back
+    return False
 
 
 def _draws(subject: Subject, batch: Any) -> set[str]:
-    with _Draws() as mode:
+    with _Draws(sampling.batch_size(batch)) as mode:
         _answer(subject, batch)
     return mode.seen
 

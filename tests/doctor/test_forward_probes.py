@@ -107,6 +107,37 @@ def test_a_variational_model_draws_on_purpose():
     assert verdicts(CERTAIN, model, dataset, loss_fn=F.mse_loss) == [("M7", "info")]
 
 
+def bert_with(hook, part="embeddings"):
+    config = transformers.BertConfig(vocab_size=100, hidden_size=16, num_hidden_layers=1,
+                                     num_attention_heads=2, intermediate_size=16)  # fmt: skip
+    torch.manual_seed(0)
+    model = transformers.BertForSequenceClassification(config)
+    module = model.get_input_embeddings() if part == "embeddings" else model.classifier
+    module.register_forward_hook(hook)
+    return model
+
+
+NOISE = {
+    "like it": lambda h: torch.randn_like(h),
+    "by its shape": lambda h: torch.randn(h.shape),
+    "in place": lambda h: torch.empty_like(h).normal_(),
+}
+
+
+@pytest.mark.parametrize("noise", NOISE.values(), ids=NOISE)
+def test_noise_on_hidden_states_in_evaluation(noise):
+    always = bert_with(lambda module, given, out: out + 0.1 * noise(out))
+    assert verdicts(CERTAIN, always, tokens()) == [("M7", "warn")]
+    only = bert_with(lambda m, given, out: out + 0.1 * noise(out) if m.training else out)
+    assert verdicts(CERTAIN, only, tokens()) == []
+
+
+def test_random_weights_and_random_hashes_are_drawn_on_purpose():
+    bayes = bert_with(lambda m, given, out: given[0] @ (
+        m.weight + 0.1 * torch.randn_like(m.weight)).T, "head")  # fmt: skip
+    assert verdicts(CERTAIN, bayes, tokens()) == [("M7", "info")]
+
+
 def test_flags_are_as_before():
     model = Net(nn.Dropout(0.5))
     model.middle.eval()
