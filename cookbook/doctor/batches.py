@@ -6,19 +6,17 @@ training when a backward pass follows, whatever the mode the model is in.
 
 from __future__ import annotations
 
-import weakref
-from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
-from cookbook.doctor import contrastive, kinds, parameters, sampling, suspects, tallies
+from cookbook.doctor import contrastive, graphs, kinds, parameters, sampling, suspects, tallies
 from cookbook.doctor.records import Evaluation, Run
 
 IGNORE = -100
-HASHED, KEPT_GRAPHS = 64, 64
+HASHED = 64
 ROWS = 32  # of embeddings that are kept
 
 
@@ -34,7 +32,8 @@ class Seen:
         self.waiting: dict[str, Any] | None = None  # a forward pass without a backward yet
         self.batch_counted = False
         self.logit_grads, self.row_spread = None, None
-        self.graphs: deque = deque(maxlen=KEPT_GRAPHS)
+        self.own: Any = None  # the loss of the last pass as we know it
+        self.graphs = graphs.Graphs(run)
         self.paused, self.remembered, self.width = False, False, 0  # classes of a classifier
         self.epoch: int | None = None
         self.counted = False
@@ -62,10 +61,11 @@ class Seen:
         whole = logits if isinstance(logits, torch.Tensor) and logits.requires_grad else loss
         self.remembered = whole is not None and whole.requires_grad
         if self.remembered:
-            self.remember_graph(whole)  # alive with whatever is kept: the loss, or the output
+            self.graphs.remember(whole)  # alive with whatever is kept: the loss, or the output
         if loss is not None and loss.requires_grad:
             if measure and self.run.steps < 16:
                 loss.register_hook(self._loss_gradient)
+                self.own = loss.detach()
             self.finite(loss.detach())
         first = not self.run.steps and "cosine_first" not in self.run.facts
         if measure and (first or self.run.steps >= contrastive.STARTED) and not self.run.uphill:
@@ -121,6 +121,7 @@ class Seen:
         found = at.float() / mean.clamp_max(-1e-12)
         if bool((mean < -1e-4 / len(at)).all()) and bool((found / found[0] - 1).abs().max() < 0.02):
             self.run.loss_gradients.append(float(found.median()))
+            self.own = (logits.logsumexp(1) - own).mean()
 
     def _loss_gradient(self, grad: torch.Tensor) -> None:
         self.run.loss_gradients.append(float(grad))
@@ -183,10 +184,15 @@ class Seen:
         """What the loop tells: the loss that it descends, and the batch it came from."""
         known, self.remembered = self.remembered, False
         if isinstance(loss, torch.Tensor) and loss.grad_fn is not None and not known:
-            self.remember_graph(loss)
+            self.graphs.remember(loss)
         self.finite(loss.detach() if isinstance(loss, torch.Tensor) else loss)
-        if batch is None:
-            return
+        if batch is not None:
+            self._batch(batch)
+        own, self.own = self.own, None
+        if own is not None and tallies.is_single(loss):
+            self.run.told_by_own.append(torch.as_tensor(loss).item() / max(own.item(), 1e-12))
+
+    def _batch(self, batch: Any) -> None:
         if not self.batch_counted:
             self._count_labels(batch)
         if not self.run.forwards and len(self.run.batches) < HASHED:
@@ -196,14 +202,6 @@ class Seen:
         self.batch_counted = False
         if self.logit_grads is not None:
             self._uphill(tallies.labels_of(batch))
-
-    def remember_graph(self, loss: torch.Tensor) -> None:
-        """A token that lives as long as the graph behind this loss does."""
-        token = _Token()
-        if loss.grad_fn is not None and self.run.forwards % 2 == 0:
-            loss.grad_fn.metadata["doctor"] = token
-            self.graphs.append(weakref.ref(token))
-            self.run.graphs = (sum(r() is not None for r in self.graphs), len(self.graphs))
 
     def spread(self) -> Any:
         """How much the logits differed between rows, once."""
@@ -286,10 +284,6 @@ class Seen:
             found.surprise = float(self.surprise) / max(1, int(found.counts.sum()))
         self._fresh_evaluation()
         return found
-
-
-class _Token:
-    __slots__ = ("__weakref__",)
 
 
 def _length(loader: Any) -> int | None:

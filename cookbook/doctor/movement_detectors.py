@@ -109,6 +109,8 @@ def rate_far_too_low(run: Run) -> Iterator[Finding]:
     """O2: updates that are too small to change anything, and a loss that did not change."""
     if run.resumed or run.facts.get("prompt_method"):
         return
+    if run.steps and not run.backwards and 0.0 == max(run.values("update"), default=1.0):
+        return  # no gradient ever came: M8
     rates = run.values("rate")
     for share in (0.5, 0.1):  # a rate that only ever grows is near its highest for few steps
         top = [r for r in run.records if r.rate and r.rate >= share * max(rates)]

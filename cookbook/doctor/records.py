@@ -86,6 +86,8 @@ class Schedule:
     first: int = 0  # last_epoch when the watch began
     horizon: int | None = None  # units after which it has run out
     counts_steps: bool | None = None  # True: one unit is one optimizer step by construction
+    mode: str = ""  # of one that waits for a plateau: "min" or "max" …
+    watched: list[float] = field(default_factory=list)  # … and what it was shown first
 
 
 @dataclass
@@ -114,6 +116,7 @@ class Run:
     uphill: list[tuple[int, float]] = field(default_factory=list)  # rows, share of them with a
     # gradient above 0 at their own label's logit
     loss_gradients: list[float] = field(default_factory=list)  # of what is descended, by own loss
+    told_by_own: list[float] = field(default_factory=list)  # the loop's loss over the model's own
     dropout_on: int = 0  # training passes with it …
     dropout_off: int = 0  # … and the latest ones in a row without
     graphs: tuple[int, int] = (0, 0)  # past losses whose graph is still held, of so many

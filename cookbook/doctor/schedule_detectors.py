@@ -1,4 +1,5 @@
-"""Online: the learning rate is zero (O2), or its schedule is stepped too often or never (O4).
+"""Online: the learning rate is zero (O2), or its schedule is stepped too often, never, or by a
+metric that it watches upside down (O4).
 
 Reads a `records.Run`: rates at each step and calls of the schedule. A schedule may count epochs,
 and then is stepped once each epoch: what it counts is taken from its class and its horizon.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from cookbook.doctor import argument_checks
 from cookbook.doctor.checks import Skip
 from cookbook.doctor.findings import Curve, Finding
 from cookbook.doctor.records import Run
@@ -16,6 +18,7 @@ PATIENCE = 5  # steps at rate zero that a warm-up or a last step may explain
 DEAD = 1e-4  # of the highest rate: as good as zero
 NEAR_END = 0.98  # of the plan: from here on a rate of zero is the plan
 EARLY_END = 0.9
+SHOWN = 0.9  # of the values that a plateau's watcher was shown are those of one metric
 OFTEN = 1.5  # calls for each optimizer step
 
 
@@ -42,7 +45,7 @@ def schedule_stepped_wrongly(run: Run) -> Iterator[Finding]:
     """O4: too many calls for each optimizer step, none at all, or a rate that dies early."""
     if not run.records:
         raise Skip("no step was made")
-    evidence = too_often(run) or too_seldom(run) or dies_early(run)
+    evidence = too_often(run) or too_seldom(run) or upside_down(run) or dies_early(run)
     if evidence:
         yield Finding(
             "O4", "error", evidence,
@@ -84,6 +87,38 @@ def too_seldom(run: Run) -> str:
     if seldom and planned_in_steps and run.closed:
         return told + f"{run.steps} of them; it was planned for {schedule.horizon}"
     return ""
+
+
+def upside_down(run: Run) -> str:
+    """It waits for a plateau of something that gets better the other way."""
+    schedule = run.schedule
+    if schedule is None or schedule.mode not in ("min", "max") or len(schedule.watched) < PATIENCE:
+        return ""
+    shown = {_rounded(value) for value in schedule.watched}
+    for name, values in _measured(run).items():
+        way = argument_checks.direction(name)
+        same = sum(value in shown for value in set(map(_rounded, values)))
+        if way and len(shown) >= PATIENCE and same >= SHOWN * len(shown):
+            if (way > 0) == (schedule.mode == "max"):
+                return ""
+            better = "higher" if way > 0 else "lower"
+            return (f"{schedule.name} has mode={schedule.mode!r} and is shown the {name}, better "
+                    f"when {better} ({same} of {len(shown)} values are equal): it lowers the rate "
+                    f"while training improves (bound: the mode of what it is shown)")  # fmt: skip
+    return ""
+
+
+def _measured(run: Run) -> dict[str, list[float]]:
+    """Name → values of what the run tells of itself: evaluations first, then the training loss."""
+    found: dict[str, list[float]] = {}
+    for evaluation in run.evaluations:
+        for name, value in evaluation.metrics.items():
+            found.setdefault(name, []).append(value)
+    return found | {"training loss": run.values("loss")}
+
+
+def _rounded(value: float) -> str:
+    return f"{value:.6g}"
 
 
 def dies_early(run: Run) -> str:

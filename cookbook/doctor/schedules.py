@@ -11,6 +11,7 @@ from typing import Any
 from cookbook.doctor import hooks, preserve
 from cookbook.doctor.records import Schedule
 
+WATCHED = 200  # values that a plateau's watcher was shown
 # What a schedule calls the unit at which it has run out.
 HORIZONS = ("total_steps", "total_iters", "T_max")
 
@@ -26,14 +27,19 @@ class Counter:
             horizon=horizon_of(self.scheduler),
             counts_steps=counts_steps(self.scheduler),
         )
+        if hasattr(self.scheduler, "patience"):  # what it is shown is a metric
+            self.schedule.mode = str(getattr(self.scheduler, "mode", ""))
         self.close = hooks.intercept(self.scheduler, "step", before=self._note)
 
     def _note(self, *args: Any, **kwargs: Any) -> None:
-        plateau = hasattr(self.scheduler, "patience")  # its argument is a metric
+        plateau = hasattr(self.scheduler, "patience")
         if not plateau and (args or kwargs.get("epoch") is not None):
             self.schedule.placed += 1
-        else:
-            self.schedule.calls += 1
+            return
+        self.schedule.calls += 1
+        shown = args[0] if args else kwargs.get("metrics")
+        if plateau and shown is not None and len(self.schedule.watched) < WATCHED:
+            self.schedule.watched.append(float(shown))
 
 
 def horizon_of(scheduler: Any) -> int | None:

@@ -104,6 +104,15 @@ def embeddings(output: Any, rows: int) -> torch.Tensor | None:
     return min(named, key=contrastive.mean_cosine, default=None)
 
 
+def is_single(loss: Any) -> bool:
+    """Whether a loss is one number.
+
+    >>> is_single(0.5), is_single(torch.tensor(1.0)), is_single(torch.ones(3))
+    (True, True, False)
+    """
+    return loss.numel() == 1 if isinstance(loss, torch.Tensor) else isinstance(loss, int | float)
+
+
 def fingerprint(batch: Any) -> str:
     """A short hash of what a batch holds: equal batches have equal ones."""
     held = batch.values() if isinstance(batch, Mapping) else batch

@@ -1,5 +1,8 @@
 import pytest
+import torch
+from torch import nn
 
+from cookbook.doctor import Watch
 from cookbook.doctor.findings import Finding
 from cookbook.doctor.records import Record, Run
 
@@ -77,3 +80,113 @@ def test_full_losses_of_most_micro_batches_are_l3_and_weights_by_tokens_are_not(
     by_tokens = (0.31, 0.22, 0.27, 0.2) * 3
     assert found(micro_batches(loss_gradients=by_tokens)) == {}
     assert found(micro_batches(loss_gradients=(1.0, 0.25, 0.25, 0.25) * 3)) == {}  # by chance whole
+
+
+def square(told_by_own=1.0, factor=1 / 16, **fields):
+    run = micro_batches(loss_gradients=[factor] * 12, **fields)
+    run.told_by_own = [told_by_own] * 12
+    return run
+
+
+def test_a_loss_divided_twice_is_l3_and_a_part_of_a_sum_is_not(found):
+    assert "4² = 16" in found(square())["L3"].evidence
+    assert found(square(told_by_own=0.25)) == {}  # the loop's loss holds a weight of its own
+    assert found(square(told_by_own=2.3)) == {}  # or other terms
+    assert found(square(factor=0.25)) == {} == found(square(factor=0.05))
+    assert found(square(of=1, factor=1.0)) == {}
+
+
+def emptied(discarded=36, factor=0.25, of=4, told=48):
+    run = micro_batches(of=of, told=told, loss_gradients=[factor] * 12)
+    run.records = [Record(i + 1, micro=of, fresh=True) for i in range(12)]
+    run.discarded = discarded
+    return run
+
+
+def test_gradients_emptied_between_micro_batches_are_l3(found):
+    assert "36 times in 12 windows" in found(emptied())["L3"].evidence
+    assert found(emptied(discarded=0)) == {} == found(emptied(discarded=1))
+    # A sharpness-aware step, and two networks that take turns: not divided, or told once a step.
+    assert found(emptied(discarded=12, of=2, told=12, factor=0.5)) == {}
+    assert "emptied" not in str(found(emptied(discarded=12, of=2, told=24, factor=0.3)))
+
+
+def idle(steps=8, **fields):
+    return run_of(steps, **({"moved": False, "rate": 1e-3, "grad": 0.0, "norm": None} | fields))
+
+
+def test_a_loss_that_leads_to_no_weight_is_m8(found):
+    assert found(idle())["M8"].severity == "error"
+    assert found(idle(steps=2)) == {} == found(idle(rate=0.0)) == found(idle(rate=None))
+    assert found(idle(moved=True)) == {}  # an optimizer that needs no gradient, or a closure
+    assert found(idle(norm=0.2)) == {}  # written there by hand
+    reached = idle()
+    reached.backwards = 8
+    assert "M8" not in found(reached)
+
+
+def test_unscaled_and_then_cut_to_a_limit_for_scaled_gradients_is_o9(found):
+    def run(left):
+        records = [
+            Record(i + 1, clipped=left / 4096, scale=None if i % 50 else 4096.0) for i in range(240)
+        ]
+        made = Run(records=records, steps=240, attempts=240)
+        made.facts["unscaled_first"] = 240
+        return made
+
+    assert "O9" in found(run(1 / 4096))
+    assert found(run(1.0)) == {} == found(run(0.4))
+
+
+@pytest.mark.parametrize("how, said", [("divide", []), ("empty", ["L3"]), ("again", ["L3"])])
+def test_micro_batches_that_are_emptied_or_divided_again_are_l3(how, said):
+    torch.manual_seed(0)
+    model = nn.Linear(3, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    with Watch(model, optimizer) as watch:
+        for step in range(64):
+            x, y = torch.randn(4, 3), torch.randint(0, 2, (4,))
+            loss = nn.functional.cross_entropy(model(x), y)
+            if how == "empty":
+                optimizer.zero_grad()
+            (loss / 16 if how == "again" else loss / 4).backward()
+            if step % 4 == 3:
+                optimizer.step()
+                optimizer.zero_grad()
+            watch.step(loss, batch=(x, y))
+    assert watch.report.faults() == said
+
+
+@pytest.mark.parametrize("anew, said", [(True, ["M8"]), (False, [])])
+def test_a_loss_made_anew_from_its_number_is_m8(anew, said):
+    model = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 1))
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    with Watch(model, optimizer) as watch:
+        for _ in range(24):
+            loss = model(torch.randn(8, 6)).square().mean()
+            loss = torch.tensor(loss.item(), requires_grad=True) if anew else loss
+            loss.backward(), optimizer.step(), optimizer.zero_grad()
+            watch.step(loss)
+    assert watch.report.faults() == said
+
+
+def test_a_sharpness_aware_step_is_no_accumulation():
+    model = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 1))
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    with Watch(model, optimizer) as watch:
+        for _ in range(24):
+            x = torch.randn(8, 6)
+            first = model(x).square().mean()
+            first.backward()
+            with torch.no_grad():
+                away = [0.01 * p.grad for p in model.parameters()]
+                for p, far in zip(model.parameters(), away, strict=True):
+                    p.add_(far)
+            optimizer.zero_grad()
+            model(x).square().mean().backward()
+            with torch.no_grad():
+                for p, far in zip(model.parameters(), away, strict=True):
+                    p.sub_(far)
+            optimizer.step(), optimizer.zero_grad()
+            watch.step(first)
+    assert watch.report.faults() == []

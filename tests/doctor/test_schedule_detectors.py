@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from cookbook.doctor import schedule_detectors as detectors
-from cookbook.doctor.records import Record, Run, Schedule
+from cookbook.doctor.records import Evaluation, Record, Run, Schedule
 
 
 def run_of(rates, schedule=None, micro=1, **how):
@@ -89,3 +89,33 @@ def test_a_scaler_that_skips_and_a_plateau_are_no_fault():
     assert found(run) == {}
     plateau = Schedule("ReduceLROnPlateau", calls=3, counts_steps=False)
     assert found(run_of([1e-3] * 40 + [1e-9] * 40, plateau, planned=200)) == {}
+
+
+def plateau(mode, watched, losses=(), metrics=()):
+    schedule = Schedule("ReduceLROnPlateau", calls=len(watched), counts_steps=False)
+    schedule.mode, schedule.watched = mode, list(watched)
+    run = run_of([1e-3] * 12, schedule)
+    for record, loss in zip(run.records, losses, strict=False):
+        record.loss = loss
+    run.evaluations = [Evaluation(i, m) for i, m in enumerate(metrics)]
+    return run
+
+
+FALLING = [2.0 - 0.1 * i for i in range(12)]
+
+
+def test_a_plateau_of_the_loss_that_waits_for_more_is_o4():
+    assert "mode='max'" in found(plateau("max", FALLING, FALLING))["O4"].evidence
+    assert found(plateau("min", FALLING, FALLING)) == {}
+    assert found(plateau("max", [1 - x for x in FALLING], FALLING)) == {}  # something else
+    assert found(plateau("max", FALLING[:3], FALLING)) == {}  # too few to know it by
+    assert found(plateau("max", [0.0] * 12, [0.0] * 12)) == {}  # one value is no name
+
+
+@pytest.mark.parametrize("mode, name, wrong", [
+    ("min", "eval_accuracy", True), ("max", "eval_accuracy", False),
+    ("max", "eval_loss", True), ("min", "eval_loss", False), ("min", "eval_speed", False),
+])  # fmt: skip
+def test_what_an_evaluation_measured_is_known_by_its_name(mode, name, wrong):
+    metrics = [{name: value, "other": 1.0} for value in FALLING]
+    assert ("O4" in found(plateau(mode, FALLING, metrics=metrics))) is wrong

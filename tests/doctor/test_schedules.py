@@ -25,7 +25,10 @@ def test_a_plateau_schedule_is_given_a_metric_not_an_epoch(optimizer):
     schedule = lr_scheduler.ReduceLROnPlateau(optimizer)
     counter = schedules.Counter(schedule)
     schedule.step(0.3)
-    assert (counter.schedule.calls, counter.schedule.placed) == (1, 0)
+    schedule.step(metrics=torch.tensor(0.5))
+    assert (counter.schedule.calls, counter.schedule.placed) == (2, 0)
+    assert counter.schedule.mode == "min" and counter.schedule.watched == [0.3, 0.5]
+    assert schedules.Counter(lr_scheduler.StepLR(optimizer, 3)).schedule.mode == ""
 
 
 @pytest.mark.parametrize(
