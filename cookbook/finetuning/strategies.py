@@ -98,7 +98,8 @@ STRATEGIES: dict[str, Callable[[Job], Trained]] = {
 }
 
 # Learning rates tried, the sensible ones for each strategy; the validation split chooses. The fewer
-# weights move, the further each has to go: a prompt wants a hundred times the rate of a full model.
+# weights move, the further each has to go: a prompt wants hundreds of times the rate of a full
+# model. `benchmarks/rate_edges.py` tried one rate above each grid.
 RATES = {
     "full": (3e-4, 1e-3),
     "partial": (1e-3, 3e-3),
@@ -106,14 +107,14 @@ RATES = {
     "linear-probe": (1e-3, 1e-2),
     "lora": (1e-3, 3e-3),
     "dora": (1e-3, 3e-3),
-    "ia3": (1e-2, 3e-2),
+    "ia3": (1e-2, 3e-2, 1e-1),
     "houlsby": (3e-3, 1e-2),
     "pfeiffer": (3e-3, 1e-2),
     "bitfit": (3e-3, 1e-2),
     "layer-norm": (3e-3, 1e-2),
-    "prompt": (1e-2, 1e-1, 3e-1),
+    "prompt": (1e-1, 3e-1, 1.0),
     "p-tuning": (1e-3, 1e-2),
-    "prefix": (1e-2, 1e-1),
+    "prefix": (1e-2, 1e-1, 3e-1),
     "distillation": (3e-4, 1e-3),
     "multi-task": (3e-4, 1e-3),
     "from-scratch": (3e-4, 1e-3),
