@@ -1,4 +1,5 @@
-"""What collation does to a row: T10 a mask that does not hide padding, T7 how a row begins.
+"""What collation does to a row: T10 a mask that does not hide padding, T7 how a row begins, E2 rows
+that an evaluation's collator leaves out.
 
 Masks of masked LMs are checked in `masking_checks`, ends of answers in `ending_checks`; whether
 the model heeds its attention mask is asked by a probe, not here.
@@ -6,7 +7,7 @@ the model heeds its attention mask is asked by a probe, not here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from cookbook.doctor.findings import Finding
 
 ROWS, SHARE = 2, 0.05  # rows with visible padding, and their share, from which on it is no accident
 BEGINNINGS = 0.5  # share of rows
+LOST = 0.01  # share of evaluation rows from which on their loss is an error
 
 
 # -- T10 -----------------------------------------------------------------------------------------
@@ -143,4 +145,89 @@ def _missing(subject: Any, found: list[tokens.Tokens], opening: int,
     )  # fmt: skip
 
 
-CHECKS = (check_mask_hides_padding, check_rows_begin_once)
+# -- E2 ------------------------------------------------------------------------------------------
+
+
+def check_evaluation_keeps_its_rows(subject: Any) -> Iterable[Finding]:
+    """E2: batches of evaluation hold fewer rows than were given, and some are in none of them.
+
+    Only where each row of a batch is one of the given rows: what packs, flattens or splits rows
+    makes others of them. A row without a label has nothing to score.
+    """
+    if subject.eval_dataset is None or subject.kind == "contrastive":
+        raise Skip("does not apply")
+    given = lost = 0
+    names = getattr(subject.args, "label_names", None)
+    for raw, batch in subject.eval.many:
+        left = _left_out(raw, batch)
+        if left is None:
+            raise Skip("does not apply")
+        given += len(raw)
+        lost += sum(_labelled(row, names) for row in left)
+    if lost:
+        yield Finding(
+            "E2", "error" if lost >= LOST * given else "warn",
+            f"the collator leaves out {lost:,} of {given:,} evaluation rows: they are never scored "
+            "(bound: 0)",
+            "cut or pad long rows in the evaluation's collator, and leave out none",
+            measured={"lost": lost, "rows": given},
+        )  # fmt: skip
+
+
+def _left_out(raw: list[Any], batch: Any) -> list[Any] | None:
+    """The rows that are not in their batch; None where a row of the batch is none of them."""
+    found = _inputs(batch)
+    if found is None:
+        return None
+    left = [(row, _input(row)) for row in raw]
+    if len(found) >= len(raw) or any(one is None for _, one in left):
+        return [] if len(found) == len(raw) else None
+    for one in found:
+        place = next((i for i, (_, other) in enumerate(left) if _begins(one, other)), None)
+        if place is None:
+            return None
+        del left[place]
+    return [row for row, _ in left]
+
+
+def _inputs(batch: Any) -> list[torch.Tensor] | None:
+    """The rows of a batch: token ids without padding, or the first of a pair."""
+    if isinstance(batch, Mapping):
+        ids, mask = batch.get("input_ids"), batch.get("attention_mask")
+        if not isinstance(ids, torch.Tensor) or ids.dim() != 2:
+            return None
+        if not isinstance(mask, torch.Tensor) or mask.shape != ids.shape:
+            return None
+        return [row[seen != 0] for row, seen in zip(ids, mask, strict=True)]
+    pair = isinstance(batch, list | tuple) and len(batch) == 2
+    return list(batch[0]) if pair and isinstance(batch[0], torch.Tensor) else None
+
+
+def _input(row: Any) -> torch.Tensor | None:
+    if isinstance(row, list | tuple) and len(row) == 2 and isinstance(row[0], torch.Tensor):
+        return row[0]
+    ids = row.get("input_ids") if isinstance(row, Mapping) else None
+    return None if ids is None else torch.as_tensor(ids)
+
+
+def _begins(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether a batch's row is this one, perhaps cut: rows of numbers are compared as they are."""
+    if one.dim() != 1 or one.is_floating_point():
+        return one.shape == other.shape and torch.equal(one, other)
+    other = other.reshape(-1)
+    return 0 < len(one) <= len(other) and torch.equal(one, other[: len(one)])
+
+
+def _labelled(row: Any, names: Any) -> bool:
+    """Whether a row has something to score; a language model's row may have no labels yet."""
+    if isinstance(row, Mapping):
+        key = kinds.label_key(row, names)
+        label = row[key] if key else row["input_ids"]
+    else:
+        label = row[1]
+    if not isinstance(label, int | float | list | torch.Tensor):
+        return label is not None
+    return bool((torch.as_tensor(label) != tokens.IGNORE).any())
+
+
+CHECKS = (check_mask_hides_padding, check_rows_begin_once, check_evaluation_keeps_its_rows)

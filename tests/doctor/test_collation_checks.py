@@ -174,3 +174,50 @@ def test_a_beginning_that_is_missing(tiny_bert, tokenizer):
                      data_collator=collator, processing_class=tokenizer)  # fmt: skip
     assert t7(tagger) == []
     assert t7(Subject(model, train_dataset=bare)) == []
+
+
+# -- E2 ------------------------------------------------------------------------------------------
+
+
+def e2(rows, collate, **more):
+    subject = Subject(None, eval_dataset=rows, data_collator=collate, **more)
+    return found(collation_checks.check_evaluation_keeps_its_rows, subject)
+
+
+def short(collate, limit=8):
+    return lambda rows: collate([r for r in rows if len(r["input_ids"]) < limit] or rows[:1])
+
+
+def packed(rows):
+    ids = torch.tensor(sum((row["input_ids"] for row in rows), []))
+    cut = ids[: len(ids) // 8 * 8].view(-1, 8)
+    return {"input_ids": cut, "attention_mask": torch.ones_like(cut), "labels": cut}
+
+
+@pytest.mark.parametrize("size", [None, 6])
+def test_long_rows_that_an_evaluation_leaves_out(tokenizer, size):
+    """Also where those that stay are cut."""
+    pad = transformers.DataCollatorWithPadding(tokenizer)
+    cut = lambda rows: {k: v[:, :size] for k, v in pad(rows).items() if k != "labels"}  # noqa: E731
+    rows = rows_of(tokenizer)
+    assert len({len(row["input_ids"]) < 8 for row in rows}) == 2
+    assert e2(rows, short(cut)) == [("E2", "error")]
+    assert e2(rows, cut) == []
+
+
+def test_pairs_that_an_evaluation_leaves_out():
+    rows = [(torch.full((3,), float(i)), i % 2) for i in range(32)]
+    whole = torch.utils.data.default_collate
+    assert e2(rows, lambda pairs: whole([p for p in pairs if p[1]])) == [("E2", "error")]
+    assert e2(rows, whole) == []
+    halves = lambda pairs: [v[::2] + v[1::2] for v in whole(pairs)]  # noqa: E731
+    assert e2(rows, halves) == []  # two rows made one
+
+
+def test_rows_that_are_packed_split_or_have_no_label_are_not_lost(tokenizer):
+    pad = transformers.DataCollatorWithPadding(tokenizer)
+    rows = rows_of(tokenizer)
+    assert e2(rows, packed) == []
+    assert e2(rows, lambda some: pad([*some, *some])) == []
+    unlabelled = [row | {"labels": -100 if len(row["input_ids"]) >= 8 else 1} for row in rows]
+    assert e2(unlabelled, short(pad)) == []
