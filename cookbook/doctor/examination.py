@@ -77,9 +77,10 @@ def run(
     """Run the checks of these files on a subject and report; everything is put back."""
     findings, checked, reasons = [], [], {}
     held = (subject.train_dataset, subject.eval_dataset, subject.train.collator, subject.loss_fn)
-    with preserve.everything(
-        subject.model, subject.optimizer, subject.lr_scheduler, held
-    ) as before:
+    with (
+        preserve.attributes(subject.train.collator),
+        preserve.everything(subject.model, subject.optimizer, subject.lr_scheduler, held) as before,
+    ):
         for probing, files in ((False, readers), (True, probes)):
             with _uncompiled(subject.model):
                 unready = _unready(subject) if probing else ""

@@ -11,7 +11,7 @@ import copy
 import random
 import types
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -121,9 +121,45 @@ def random_sources(thing: Any, depth: int = 6) -> list[Any]:
             elif isinstance(value, list | tuple):
                 below += value if len(value) <= 16 else []
             elif not isinstance(value, PASSED_BY):
-                below += getattr(value, "__dict__", {}).values()
+                below += [*getattr(value, "__dict__", {}).values(), *_closed_over(value)]
         level = below
     return found
+
+
+def _closed_over(value: Any) -> Iterator[Any]:
+    """What a function sees of the function around it, a bound method or a `partial` of its own."""
+    for cell in getattr(value, "__closure__", None) or ():
+        with suppress(ValueError):  # a name that has no value yet
+            yield cell.cell_contents
+    for name in ("__self__", "func", "args", "keywords"):
+        held = getattr(value, name, None) if callable(value) else None
+        if held is not None:
+            yield list(held.values()) if isinstance(held, dict) else held
+
+
+@contextmanager
+def attributes(thing: Any, before: dict[str, Any] | None = None) -> Iterator[None]:
+    """Within, an object may get other attributes; afterwards it has its own again.
+
+    So a collator that makes its generator when first called has none again, and each worker makes
+    one by itself. With `before`, it has these attributes within.
+    """
+    if not hasattr(thing, "__dict__") or isinstance(thing, PASSED_BY):
+        yield
+        return
+    own = dict(vars(thing))
+    try:
+        if before is not None:
+            _set(thing, before)
+        yield
+    finally:
+        _set(thing, own)
+
+
+def _set(thing: Any, held: dict[str, Any]) -> None:
+    for name in vars(thing).keys() - held.keys():
+        del vars(thing)[name]
+    vars(thing).update(held)
 
 
 def _read(source: Any) -> Any:

@@ -1,13 +1,15 @@
 """Randomness in rows: D6 in evaluation, where there should be none; D7 the same in every worker.
 
 Rows are read several times and compared. Only where they differ and training uses two workers or
-more are two workers started, for the same row, for two epochs. Today's torch seeds Python's,
-NumPy's and its own global generators in each worker; a generator that the data set itself holds is
-copied into every worker as it stands, and a seed of one's own can undo what torch did.
+more are two workers started, for the same row, for two epochs; so it is with batches that a
+collator makes of the same rows. Today's torch seeds Python's, NumPy's and its own global generators
+in each worker; a generator that the data set or the collator holds is copied into every worker as
+it stands, and a seed of one's own can undo what torch did.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 import multiprocessing
 from collections.abc import Iterable, Mapping
@@ -17,12 +19,14 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from cookbook.doctor import preserve
 from cookbook.doctor.checks import Skip
 from cookbook.doctor.findings import Finding
 
 ROWS, READS = 16, 3  # rows that are read, and how often
 DRAWS = 32  # readings of a row in each worker
 CHANCE = 1e-6  # that workers agree though they draw by themselves
+COLLATED = 4  # rows of a batch that two workers are given
 TIMEOUT = 60  # seconds to wait for a worker
 SELF_SUPERVISED = ("masked-lm", "contrastive", "seq2seq")
 
@@ -107,6 +111,47 @@ def check_workers_draw_by_themselves(subject: Any) -> Iterable[Finding]:
         yield _found(subject, "a worker in both of two epochs", "epochs")
 
 
+def check_collators_draw_by_themselves(subject: Any) -> Iterable[Finding]:
+    """D7: two workers collate the same rows, and what they blank, mask or drop agrees each time.
+
+    That epochs repeat is no fault of a collator: it draws for other rows then.
+    """
+    sample = subject.train
+    if _workers(subject) < 2 or sample.dataset is None or sample.iterable or not sample.rows:
+        raise Skip("does not apply")
+    rows = sample.rows[:COLLATED]
+    first = _collated(sample, rows)
+    if all(_same(first, _collated(sample, rows)) for _ in range(READS - 1)):
+        raise Skip("does not apply")  # equal rows give equal batches
+    if "fork" not in multiprocessing.get_all_start_methods():
+        raise Skip("workers are only tried where processes can be forked")
+    with preserve.attributes(sample.collator, sample.unused):
+        one, other = _batches(subject, rows)
+    if _by_chance(one) <= CHANCE and _same(one, other):
+        yield Finding(
+            "D7", "error",
+            f"both of two workers drew the same {DRAWS} random batches of the same rows in the "
+            "collator (bound: none): what it masks or drops repeats itself over the workers",
+            "draw from torch's generator, or seed the collator's own by get_worker_info().seed",
+            measured={"draws": DRAWS, "workers": _workers(subject)},
+        )  # fmt: skip
+
+
+def _collated(sample: Any, rows: list[Any]) -> Any:
+    return sample.collate(copy.deepcopy(rows))
+
+
+def _batches(subject: Any, rows: list[Any]) -> tuple[list[Any], list[Any]]:
+    """`DRAWS` batches of these rows by each of two workers."""
+    loader = DataLoader(
+        [rows] * 2 * DRAWS, batch_size=None, num_workers=2, timeout=TIMEOUT,
+        collate_fn=lambda same: _collated(subject.train, same), multiprocessing_context="fork",
+        worker_init_fn=getattr(subject.train.loader, "worker_init_fn", None),
+    )  # fmt: skip
+    found = list(loader)
+    return found[::2], found[1::2]
+
+
 def _workers(subject: Any) -> int:
     loader = getattr(subject.train.loader, "num_workers", None)
     return (getattr(subject.args, "dataloader_num_workers", 0) or 0) if loader is None else loader
@@ -152,4 +197,8 @@ def _found(subject: Any, who: str, what: str) -> Finding:
     )  # fmt: skip
 
 
-CHECKS = (check_evaluation_stays_the_same, check_workers_draw_by_themselves)
+CHECKS = (
+    check_evaluation_stays_the_same,
+    check_workers_draw_by_themselves,
+    check_collators_draw_by_themselves,
+)

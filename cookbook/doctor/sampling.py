@@ -42,6 +42,7 @@ class Sample:
         self.batch_size = getattr(self.loader, "batch_size", None) or batch_size or DEFAULT_BATCH
         self.wanted, self.model, self.processing_class = batches, model, processing_class
         self.keep_columns, self.in_order, self.problem = keep_columns, in_order, ""
+        self.unused = dict(getattr(self.collator, "__dict__", {}))  # of a collator not yet called
 
     @property
     def total(self) -> int | None:

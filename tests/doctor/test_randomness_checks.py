@@ -176,3 +176,67 @@ def test_the_trainers_arguments_say_the_workers():
         assert found(randomness_checks.check_workers_draw_by_themselves,
                      train_dataset=rows, args=args) == ERROR  # fmt: skip
     assert rows.held.random_sample() == np.random.RandomState(0).random_sample()
+
+
+class Collator:
+    """Blanks numbers by a source that it holds, or makes when it is first called."""
+
+    def __init__(self, source=None, make=None, by_worker=False):
+        self.source, self.make, self.by_worker = source, make, by_worker
+
+    def __call__(self, rows):
+        if self.source is None and self.make:
+            worker = torch.utils.data.get_worker_info()
+            self.source = self.make(worker.id + 1 if worker and self.by_worker else 0)
+        x = torch.stack([row[0] for row in rows])
+        draw = self.source.random if self.source is not None else np.random.rand
+        keep = torch.tensor([[draw() < 0.7 for _ in row] for row in x])
+        return x * keep, torch.tensor([row[1] for row in rows])
+
+
+def in_a_closure(source):
+    return lambda rows: Collator(source)(rows)
+
+
+def of_collators(collate, workers=2):
+    loader = DataLoader(Rows(), batch_size=4, num_workers=workers, collate_fn=collate)
+    return found(randomness_checks.check_collators_draw_by_themselves, train_dataset=loader)
+
+
+@pytest.mark.parametrize(
+    ("collate", "expected"),
+    [
+        (Collator(np.random.default_rng(0)), ERROR),
+        (Collator(random.Random(0)), ERROR),
+        (in_a_closure(random.Random(0)), ERROR),
+        (Collator(make=np.random.default_rng), ERROR),
+        (Collator(make=np.random.default_rng, by_worker=True), []),
+        (Collator(), []),
+        (None, []),
+    ],
+)
+def test_two_workers_are_given_the_same_rows_to_collate(collate, expected):
+    assert of_collators(collate) == expected
+    assert of_collators(collate, workers=0) == []
+
+
+def test_a_masking_collator_with_the_librarys_own_seed_is_healthy(tokenizer):
+    import transformers
+
+    collate = transformers.DataCollatorForLanguageModeling(tokenizer, seed=3)
+    rows = [dict(tokenizer("the solver computes two tensors")) for _ in range(16)]
+    loader = DataLoader(rows, batch_size=4, num_workers=2, collate_fn=collate)
+    check = randomness_checks.check_collators_draw_by_themselves
+    assert found(check, train_dataset=loader) == []
+
+
+def test_a_collator_is_as_it_was_after_an_examination():
+    """A generator that was made in this process would be copied into all workers of the run."""
+    from cookbook.doctor import examine
+
+    late, held = Collator(make=np.random.default_rng, by_worker=True), random.Random(0)
+    for collate in (late, in_a_closure(held)):
+        loader = DataLoader(Rows(), batch_size=4, num_workers=2, collate_fn=collate)
+        examine(torch.nn.Linear(4, 2), train_dataset=loader,
+                loss_fn=torch.nn.functional.cross_entropy)  # fmt: skip
+    assert late.source is None and held.random() == random.Random(0).random()
