@@ -174,3 +174,15 @@ def test_other_data_is_commands_with_parameters_alone_and_their_results(script):
         best = max(found[name]["accuracy.full"], found[name]["accuracy.linear-probe"])
         assert best > found[name]["accuracy.majority_class"] + 0.1
     assert abs(found["cola"]["MCC.full"]) < 0.1  # no claim is made where nothing was learnt
+
+
+def test_no_grid_of_rates_ends_too_early(script):
+    from cookbook.finetuning.strategies import RATES
+
+    bench, found = script("rate_edges"), read("rate_edges")["strategies"]
+    assert found.keys() == RATES.keys()
+    for name, row in found.items():
+        assert row["grid"].keys() == {f"{rate:g}" for rate in RATES[name]}
+        ((higher, beyond),) = row["above"].items()
+        assert float(higher) == bench.above(RATES[name][-1])
+        assert beyond["validation"] <= max(one["validation"] for one in row["grid"].values())
