@@ -177,6 +177,7 @@ class Seen:
             found = tallies.fingerprint(batch)
             if len(run.batches) < HASHED:
                 run.batches.append(found)
+                run.widths.append(tallies.width(batch))
             if first and place // length < HASHED:
                 run.epochs.setdefault(place // length, found)
 

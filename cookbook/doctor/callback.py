@@ -148,10 +148,11 @@ class Doctor(transformers.TrainerCallback):
         facts = self.monitor.run.facts
         facts["max_grad_norm"] = args.max_grad_norm
         facts["keeps_best"] = bool(args.load_best_model_at_end)
-        if resumed:
-            folder = trainer_taps.resumed_from()
+        folder, schedule = trainer_taps.resumed_from(), given.get("lr_scheduler")
+        if resumed or folder:
             facts["not_resumed"] = [
-                *resuming.missing(optimizer, given.get("lr_scheduler"), resumed, args),
+                *resuming.missing(optimizer, schedule, resumed, args),
+                *resuming.ahead(optimizer, schedule, resumed),
                 *(resuming.missing_files(folder) if folder else []),
             ]
         if trainer is not None:

@@ -7,12 +7,18 @@ draws nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 
 from cookbook.doctor import hooks
+
+LISTED, FEW = 1024, 12  # places of a list that are read; steps from one to the next at least
+DRAWN = 0.25  # of the steps go up, and of them go down, in a list that was drawn
+SHUFFLES = {"shuffle", "randperm", "permutation", "permuted"}
+OFF = (False, None, 0)  # what a stream that could shuffle holds where it must not
+DEEP = 2  # methods that a stream's __iter__ calls, and those that they call
 
 
 def shuffles(loader: Any) -> bool:
@@ -28,7 +34,65 @@ def shuffles(loader: Any) -> bool:
         drawn = isinstance(held, torch.utils.data.RandomSampler) or by_epoch
         if drawn or getattr(held, "shuffle", False) is True or "Random" in type(held).__name__:
             return True
+    return drawn_once(loader) or draws(getattr(loader, "dataset", None))
+
+
+def drawn_once(loader: Any) -> bool:
+    """Whether the loader's order is a list, and one that looks drawn: up as often as down.
+
+    >>> drawn_once(torch.utils.data.DataLoader(range(64), batch_sampler=[[3, 1], [0, 2]] * 16))
+    True
+    """
+    for held in (getattr(loader, "batch_sampler", None), getattr(loader, "sampler", None)):
+        if isinstance(held, list | tuple | torch.Tensor) and len(held):
+            listed = [list(part) if isinstance(part, list | tuple) else [part] for part in held]
+            flat = [int(place) for part in listed for place in part][:LISTED]
+            return _looks_drawn(flat) or _looks_drawn([int(part[0]) for part in listed if part])
     return False
+
+
+def _looks_drawn(places: list[int]) -> bool:
+    steps = list(zip(places, places[1:], strict=False))
+    up = sum(b > a for a, b in steps)
+    return len(steps) >= FEW and DRAWN * len(steps) < up < (1 - DRAWN) * len(steps)
+
+
+def draws(dataset: Any) -> bool:
+    """Whether a stream shuffles by itself, as far as the names in its own `__iter__` tell."""
+    if type(dataset).__name__ == "IterableDatasetShard":  # of the Trainer and of accelerate
+        dataset = dataset.dataset
+    if not isinstance(dataset, torch.utils.data.IterableDataset):
+        return False
+    if type(dataset).__module__.partition(".")[0] == "datasets":
+        return any("Shuffled" in type(part).__name__ for part in _chain(dataset))
+    held = getattr(dataset, "__dict__", {})
+    if any("shuffle" in name and any(value is n for n in OFF) for name, value in held.items()):
+        return False
+    names = _names(type(dataset), "__iter__", DEEP)
+    return bool(names & SHUFFLES) or "sample" in names and any("rand" in n.lower() for n in names)
+
+
+def _chain(dataset: Any) -> Iterator[Any]:
+    """The steps of a stream of `datasets`, from the last backwards."""
+    part = getattr(dataset, "_ex_iterable", None)
+    while part is not None:
+        yield part
+        part = getattr(part, "ex_iterable", None)
+
+
+def _names(kind: type, method: str, deep: int) -> set[str]:
+    """Names that a method of a class uses, and those that the methods it calls use."""
+    code = getattr(getattr(kind, method, None), "__code__", None)
+    found, todo = set(), [code] if code is not None else []
+    while todo:
+        part = todo.pop()
+        found |= set(part.co_names)
+        todo += [inner for inner in part.co_consts if hasattr(inner, "co_names")]
+    if deep:
+        for name in list(found):
+            if callable(getattr(kind, name, None)):
+                found |= _names(kind, name, deep - 1)
+    return found
 
 
 class Follower:

@@ -121,6 +121,7 @@ class Run:
     dropout_off: int = 0  # … and the latest ones in a row without
     graphs: tuple[int, int] = (0, 0)  # past losses whose graph is still held, of so many
     batches: list[str] = field(default_factory=list)  # hashes of the first batches
+    widths: list[int] = field(default_factory=list)  # of those: the length of their rows
     epochs: dict[int, str] = field(default_factory=dict)  # epoch → hash of its first batch
     logs: list[dict[str, float]] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)

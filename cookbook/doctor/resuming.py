@@ -6,6 +6,7 @@ has steps behind it begins. It loads nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,20 @@ def missing(optimizer: Any, scheduler: Any, steps: int, args: Any = None) -> lis
     if steps and getattr(args, "ignore_data_skip", False):
         found.append("the rows begin at the start of the epoch again (ignore_data_skip)")
     return found
+
+
+def ahead(optimizer: Any, scheduler: Any, steps: int) -> list[str]:
+    """What remembers more optimizer steps than the run that goes on counts, in words."""
+    optimizer, scheduler = preserve.unwrap(optimizer), preserve.unwrap(scheduler)
+    states = getattr(optimizer, "state", {}).values()
+    counted = [s["step"] for s in states if isinstance(s, Mapping) and "step" in s]
+    made = max((int(c) for c in counted if not isinstance(c, list | dict)), default=0)
+    if made > steps:
+        return [f"the optimizer has made {made} steps, of which the run counts {steps}"]
+    place = getattr(scheduler, "last_epoch", None)
+    if not steps and isinstance(place, int) and place > 0 and by_step(scheduler):
+        return [f"the schedule stands at {place}, and the run counts {steps} steps"]
+    return []
 
 
 def by_step(scheduler: Any) -> bool:

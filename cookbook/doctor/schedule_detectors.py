@@ -125,8 +125,8 @@ def dies_early(run: Run) -> str:
     """The rate was above zero, and is as good as zero long before the end of the plan."""
     rates = run.line("rate")
     peak = max((rate for _, rate in rates), default=0.0)
-    if not peak:
-        return ""
+    if not peak or run.facts.get("not_resumed"):
+        return ""  # what did not come back decides where the rate stands: K2
     schedule = run.schedule
     if schedule is not None and schedule.counts_steps is False and rates[-1][1]:
         return ""  # it waits for a plateau: the rate is its answer

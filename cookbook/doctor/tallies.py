@@ -125,6 +125,17 @@ def fingerprint(batch: Any) -> str:
     return mark.hexdigest()
 
 
+def width(batch: Any) -> int:
+    """The length of a batch's rows: the second dimension of its first tensor that has one.
+
+    >>> width({"labels": torch.zeros(4), "input_ids": torch.zeros(4, 7)})
+    7
+    """
+    held = batch.values() if isinstance(batch, Mapping) else batch
+    parts = [batch] if isinstance(batch, torch.Tensor) else held
+    return next((p.shape[1] for p in parts if isinstance(p, torch.Tensor) and p.dim() > 1), 0)
+
+
 def average(losses: Sequence[Any]) -> Any:
     """The mean of tensors and numbers; a tensor where one lies on an accelerator, unread.
 

@@ -1,4 +1,5 @@
 import copy
+import json
 
 import pytest
 import torch
@@ -141,6 +142,11 @@ def test_a_resumed_run_is_healthy_and_one_without_its_optimizer_is_k2(fit, tmp_p
         return fit(doctor, change=resume, trainer=transformers.Trainer)
 
     assert resumed().report.faults() == []
+    file = folder / "trainer_state.json"
+    counted = file.read_text()
+    file.write_text(json.dumps(json.loads(counted) | {"global_step": 0, "epoch": 0}))
+    assert "run counts 0" in resumed().report.primary.evidence
+    file.write_text(counted)
     assert resumed("optimizer.pt").report.primary.fault == "K2"
 
 

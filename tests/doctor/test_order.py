@@ -1,10 +1,13 @@
+import random
 import types
 
+import datasets
 import pytest
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
     DistributedSampler,
+    IterableDataset,
     SequentialSampler,
     SubsetRandomSampler,
 )
@@ -33,12 +36,72 @@ class Drawn(SequentialSampler):
         (DataLoader(ROWS, sampler=Drawn(ROWS)), True),
         (DataLoader(ROWS), False),
         (DataLoader(ROWS, batch_sampler=BatchSampler(SequentialSampler(ROWS), 2, True)), False),
+        (DataLoader(ROWS, sampler=[5, 1, 7, 0, 3, 2, 6, 4] * 2), True),
+        (DataLoader(ROWS, batch_sampler=[[4, 1], [2, 7], [0, 6], [5, 3]] * 3), True),
+        (DataLoader(ROWS, sampler=ROWS * 2), False),
+        (DataLoader(range(99), batch_sampler=[[i, i + 1] for i in range(0, 40, 2)]), False),
+        (DataLoader(range(99), batch_sampler=[[i, i - 1] for i in range(90, 40, -2)]), False),
+        (DataLoader(ROWS, sampler=[3, 1, 2]), False),
         ([1, 2, 3], False),
         (types.SimpleNamespace(sampler=None), False),
     ],
 )
 def test_which_loaders_shuffle(loader, drawn):
     assert shuffles(loader) is drawn
+
+
+class Stream(IterableDataset):
+    def __init__(self, shuffle=True):
+        self.shuffle = shuffle
+
+    def __iter__(self):
+        return iter(ROWS)
+
+
+class Sampled(Stream):
+    def __iter__(self):
+        return iter(random.Random(13).sample(ROWS, len(ROWS)))
+
+
+class Buffered(Stream):
+    def __iter__(self):
+        yield from self.mixed(list(ROWS))
+
+    def mixed(self, rows):
+        random.shuffle(rows)
+        return rows
+
+
+class Measured(Stream):
+    def __iter__(self):
+        for sample in ROWS:
+            yield self.sample(sample)
+
+    def sample(self, row):
+        return row
+
+
+@pytest.mark.parametrize(
+    "stream, drawn",
+    [
+        (Sampled(), True),
+        (Buffered(), True),
+        (Buffered(shuffle=False), False),
+        (Stream(), False),
+        (Measured(), False),
+        (ROWS, False),
+        (None, False),
+    ],
+)
+def test_which_streams_shuffle_by_themselves(stream, drawn):
+    assert order.draws(stream) is drawn
+
+
+def test_a_stream_of_datasets_shuffles_where_it_was_told_to():
+    stream = datasets.Dataset.from_list([{"a": i} for i in ROWS]).to_iterable_dataset()
+    assert not order.draws(stream)
+    mixed = stream.shuffle(seed=1, buffer_size=8)
+    assert order.draws(mixed) and order.draws(mixed.map(lambda row: row))
 
 
 def read(loader, seen, backward=True):

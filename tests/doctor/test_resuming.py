@@ -47,3 +47,15 @@ def test_a_schedule_in_steps_must_stand_at_the_step():
         schedule.step()
     assert resuming.missing(optimizer, schedule, 3) == []
     assert "stands at 3" in resuming.missing(optimizer, schedule, 9)[0]
+
+
+def test_what_remembers_more_steps_than_the_run_counts_is_named():
+    assert resuming.ahead(*trained(3), 3) == [] == resuming.ahead(*trained(3), 5)  # some skipped
+    assert "made 3 steps, of which the run counts 0" in resuming.ahead(*trained(3), 0)[0]
+    assert resuming.ahead(*trained(0), 0) == []
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    schedule = transformers.get_linear_schedule_with_warmup(optimizer, 0, 50)
+    assert resuming.ahead(optimizer, schedule, 0) == []
+    optimizer.step(), schedule.step()
+    assert "stands at 1" in resuming.ahead(optimizer, schedule, 0)[0]
+    assert resuming.ahead(optimizer, schedule, 1) == []

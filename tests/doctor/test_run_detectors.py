@@ -52,6 +52,10 @@ def test_the_same_order_each_epoch_is_x3(found):
     assert found(Run(epochs=epochs, facts={"shuffles": False})) == {}  # on purpose
     assert found(Run(epochs={0: "a", 1: "b"}, facts={"shuffles": True})) == {}
     assert found(Run(epochs={0: "a"}, facts={"shuffles": True})) == {}
+    curriculum = Run(epochs=epochs, facts={"shuffles": True}, widths=[4, 5, 7, 9, 4, 5, 7, 9])
+    assert found(curriculum) == {}
+    mixed = Run(epochs=epochs, facts={"shuffles": True}, widths=[5, 9, 4, 7, 5, 9, 4, 7])
+    assert "X3" in found(mixed)
 
 
 def test_what_was_not_resumed_is_k2(found):
