@@ -1,7 +1,8 @@
-"""P4: does mixed precision, where it was asked for, reach the linear layers?
+"""P4: does mixed precision reach the linear layers, and do weights of several types meet?
 
 One forward pass under the autocast that the arguments ask for; what the linear layers return tells.
-It measures no speed, and asks nothing of a run in full precision or of weights that are half.
+Where weights are of several types, whether they can be computed with at all. Neither measures
+speed, nor asks anything of a run in full precision.
 """
 
 from __future__ import annotations
@@ -17,15 +18,16 @@ from cookbook.doctor.examination import Skip
 from cookbook.doctor.findings import Finding
 from cookbook.doctor.subject import Subject
 
-LINEAR = ("Linear", "Conv1D")  # GPT-2's layers are the latter
+OTHERS = ("Conv1D",)  # what GPT-2's linear layers are
 MOST = 0.5  # heads, gates and norms are often kept in fp32 on purpose
+ABOUT_TYPES = ("dtype", "scalar type", "same type")  # words of torch's refusals
 KINDS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def check_autocast_reaches_linears(subject: Subject) -> Iterable[Finding]:
     """P4: half precision was asked for, and most linear layers compute in fp32."""
     asked = [name for name in KINDS if getattr(subject.args, name, False) is True]
-    linears = [m for m in subject.model.modules() if type(m).__name__ in LINEAR]
+    linears = [m for m in subject.model.modules() if _linear(m)]
     if not asked or not linears or responses.is_half(subject):
         raise Skip("does not apply")
     batch, seen = responses.inputs(subject), []
@@ -49,6 +51,33 @@ def check_autocast_reaches_linears(subject: Subject) -> Iterable[Finding]:
         )
 
 
+def _linear(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear) or type(module).__name__ in OTHERS
+
+
+def check_types_meet(subject: Subject) -> Iterable[Finding]:
+    """P4: weights of several types, which no forward pass computes with, nor one under autocast."""
+    kinds = {p.dtype for p in subject.parameters.values() if p.is_floating_point()}
+    if len(kinds) < 2:
+        raise Skip("does not apply")
+    batch, errors = responses.inputs(subject), []
+    for kind in (None, *KINDS.values()):
+        enabled, half = kind is not None, kind or torch.bfloat16
+        try:
+            with responses.quiet(subject), torch.autocast(subject.device.type, half, enabled):
+                subject.forward(batch)
+        except (RuntimeError, ValueError) as error:
+            errors.append(" ".join(str(error).split()))
+    if len(errors) > len(KINDS) and any(said in errors[0].lower() for said in ABOUT_TYPES):
+        names = " and ".join(sorted(str(kind).removeprefix("torch.") for kind in kinds))
+        yield Finding(
+            "P4", "error",
+            f"weights are {names}, and the forward pass refuses them, under autocast as well: "
+            f"{errors[0][:90]}",
+            "keep the weights in one type, and compute in half precision by autocast",
+        )  # fmt: skip
+
+
 def _outputs(linears: list[nn.Linear], seen: list[torch.dtype]) -> list[Any]:
     """Hooks that note the type of what each layer returns."""
 
@@ -58,4 +87,4 @@ def _outputs(linears: list[nn.Linear], seen: list[torch.dtype]) -> list[Any]:
     return [module.register_forward_hook(note) for module in linears]
 
 
-CHECKS = (check_autocast_reaches_linears,)
+CHECKS = (check_autocast_reaches_linears, check_types_meet)

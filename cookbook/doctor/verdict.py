@@ -38,7 +38,9 @@ AFTERWARDS = {fault for question, level in TREE[-2:] for fault in level}
 EXPLAINS = {
     "O1": ("P1", "P2"), "O3": ("P1", "P2", "O1"), "T4": ("T1",), "D5": ("X3",), "R1": ("E3",),
     "D8": ("O1",),  # judged before training: no rate makes a table of other rows fit
-    "T10": ("T2",), "L1": ("T1",),  # a wrong mask puts labels on padding; a shift loses the end
+    "T10": ("T2",),  # a wrong mask puts labels on padding
+    "L1": ("T1", "T7"),  # a shift loses the end, or puts a second beginning before the first
+    "P4": ("M4",),  # what the forward pass refuses is not the labels
     "O9": ("O2",),  # clipped to nothing, every step is small
     "M9": ("T10", "T12"), "M10": ("T10", "T12", "M9"), "M5": ("M2",), "M6": ("M5",),
 }  # fmt: skip

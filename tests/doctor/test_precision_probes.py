@@ -57,6 +57,35 @@ def test_autocast(model, args, expected):
     assert "failed" not in reason
 
 
+class Spelled(nn.Linear):
+    """A product that autocast does not know."""
+
+    def forward(self, x):
+        return (x.float()[..., None, :] * self.weight).sum(-1) + self.bias
+
+
+def test_a_linear_layer_of_ones_own_that_autocast_does_not_know():
+    subject = Subject(Spelled(3, 2), train_dataset=[(torch.randn(3), 0)] * 4, args=BF16)
+    (found,) = precision_probes.check_autocast_reaches_linears(subject)
+    assert found.fault == "P4" and "1 of 1 outputs" in found.evidence
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        (nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2).double()), ["P4"]),
+        (nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2).bfloat16()), []),  # under autocast they do
+        (nn.Sequential(nn.Linear(3, 3).double(), nn.Flatten()), None),
+        (nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3)), None),
+    ],
+)
+def test_weights_of_several_types(model, expected):
+    subject = Subject(model, train_dataset=[(torch.randn(3), 0) for _ in range(4)])
+    found, reason = attempt(precision_probes.check_types_meet, subject)
+    assert [one.fault for one in found] == (expected or [])
+    assert ("does not apply" in reason) == (expected is None)
+
+
 def test_no_hook_is_left():
     model = Shielded()
     subject = Subject(model, train_dataset=[(torch.randn(3), 0)], args=BF16)
