@@ -22,7 +22,8 @@ UNKNOWN_WARN, UNKNOWN_ERROR, ENOUGH = 0.05, 0.2, 200  # shares of ordinary token
 TEXTS = 200  # texts that are encoded at most
 MARKED, MARKED_ROWS = 0.2, 5  # share of the texts that hold a marker, and their number
 MARKER = re.compile(
-    r"<\|\w+\|>|<(?:start|end)_of_turn>|<eos>|<bos>|<sep>|</s>|\[(?:CLS|SEP|MASK|PAD)\]"
+    r"<\|\w+\|>|<(?:start|end)_of_turn>|<eos>|<bos>|<sep>|<mask>|</s>|"
+    r"<extra_id_\d+>|\[(?:CLS|SEP|MASK|PAD)\]"
 )
 # Plain text in the chat templates of several models, which were trained with their pieces.
 BY_DESIGN = {"<|user|>", "<|assistant|>", "<|system|>"}
@@ -173,6 +174,7 @@ def _markers(text: str, spaced: bool) -> set[str]:
     """The special strings of a text; WordPiece decodes them with spaces between the pieces."""
     if spaced:
         text = re.sub(r"<\s*\|\s*(\w+(?:\s*_\s*\w+)*)\s*\|\s*>", _closed, text)
+        text = re.sub(r"<\s*extra\s*_\s*id\s*_\s*(\d+)\s*>", r"<extra_id_\1>", text)
     return set(MARKER.findall(text))
 
 

@@ -124,6 +124,15 @@ def test_markers_that_fall_to_pieces(tokenizer, raw):
     assert markers(whole, [CHAT] * 20, raw) == []
 
 
+@pytest.mark.parametrize("raw", [True, False])
+def test_sentinels_that_the_tokenizer_does_not_know(tokenizer, raw):
+    text = "the solver <extra_id_0> tensors <extra_id_1>"
+    assert markers(tokenizer, [text] * 20, raw) == [("T8", "warn")]
+    whole = copy.deepcopy(tokenizer)
+    whole.add_tokens(["<extra_id_0>", "<extra_id_1>"], special_tokens=True)
+    assert markers(whole, [text] * 20, raw) == []
+
+
 @pytest.mark.parametrize(
     "text", ["<div> a copy </div>", "x <| y |> z", "[SEP] a [MASK]", "a [1] and [see]"]
 )

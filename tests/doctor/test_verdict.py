@@ -69,6 +69,7 @@ def test_a_model_that_mixes_rows_or_positions_is_not_mended_by_a_mask():
 def test_a_mask_and_a_shift_explain_what_they_do_to_the_labels():
     assert verdict.split([found("T2"), found("T10")])[0].fault == "T10"
     assert verdict.split([found("T1"), found("L1")])[0].fault == "L1"
+    assert verdict.split([found("T7"), found("L1")])[0].fault == "L1"
 
 
 def test_labels_of_other_rows_explain_a_loss_that_no_rate_lowers():
