@@ -25,6 +25,7 @@ CONFLICTS, CONFLICT_ROWS = 0.01, 5
 ALL_ROWS = 50_000  # so many training rows are read for copies
 ONE_BATCH = 16  # training on no more rows is an exercise in overfitting
 BITS = 30  # features that hold fewer may be equal by chance
+OFTEN = 4  # times as often as within training must texts begin as one of training, to be copies
 REPETITIVE = 0.1  # fewer different inputs than that share of the rows: the data are no documents
 
 
@@ -33,14 +34,16 @@ def check_evaluation_is_new(subject: Any) -> Iterable[Finding]:
     if subject.eval_dataset is None or subject.train_dataset is None:
         raise Skip("does not apply")
     drop = _special(subject)
-    evaluation = [row_keys.input_key(row, drop) for row in _sampled(subject.eval)]
-    evaluation = [key for key in evaluation if key is not None]
+    rows = [(row_keys.input_key(row, drop), row) for row in _sampled(subject.eval)]
+    evaluation = [(key, row_keys.read_key(row, drop)) for key, row in rows if key is not None]
     if not evaluation:
         raise Skip("no evaluation row is long enough to compare")
-    training, read, coverage = _training_keys(subject, drop)
+    training, cut, alike, read, coverage = _training_keys(subject, drop)
     if read <= max(ONE_BATCH, subject.train.batch_size) or _repetitive(training, read):
         raise Skip("too few different training rows to speak of copies")
-    shared = sum(key in training for key in evaluation)
+    shared = sum(key in training for key, _ in evaluation)
+    begun = sum(ids in cut and key not in training for key, ids in evaluation)
+    shared += begun if begun >= OFTEN * alike * len(evaluation) else 0
     share = min(1.0, shared / len(evaluation) / coverage)
     if shared < SHARED_ROWS or share < SHARED_WARN:
         return
@@ -97,16 +100,22 @@ def _repetitive(keys: Any, rows: int) -> bool:
     return len(keys) < REPETITIVE * rows
 
 
-def _training_keys(subject: Any, drop: frozenset[int]) -> tuple[set[bytes], int, float]:
-    """Keys of the training rows, how many rows were read, and what share of all they are."""
-    keys, read = set(), 0
+def _training_keys(
+    subject: Any, drop: frozenset[int]
+) -> tuple[set[bytes], set[bytes], float, int, float]:
+    """Keys of the training rows, and of their token ids; what share of these is that of another
+    text, plus one; how many rows were read, and what share of all they are."""
+    keys, texts, cut, read = set(), set(), set(), 0
     for row in _more_rows(subject.train):
-        key = row_keys.input_key(row, drop)
+        key, ids = row_keys.input_key(row, drop), row_keys.read_key(row, drop)
         read += 1
         if key is not None:
             keys.add(key)
+            texts |= {key} if ids is not None else set()
+            cut |= {ids} if ids is not None else set()
+    alike = (len(texts) - len(cut) + 1) / max(1, len(texts))
     total = subject.train.total
-    return keys, read, 1.0 if not total or not read else min(1.0, read / total)
+    return keys, cut, alike, read, 1.0 if not total or not read else min(1.0, read / total)
 
 
 def _more_rows(sample: Any) -> Iterator[Any]:

@@ -25,6 +25,7 @@ MAIN = (("text", "text_pair"), ("sentence", "sentence_pair"), ("sentence1", "sen
         ("premise", "hypothesis"), ("question1", "question2"), ("question", "context"),
         ("instruction", "input"), ("prompt", "completion"), ("source",), ("review",),
         ("content",), ("document",), ("body",), ("comment",))  # fmt: skip
+NO_INPUT = {*TARGETS, "token_type_ids", "position_ids", "decoder_input_ids", "group_ids"}
 CHATS = ("messages", "conversations", "conversation")
 PIXELS = ("pixel_values", "image", "images", "img", "input_values", "input_features", "x",
           "inputs", "features")  # fmt: skip
@@ -47,10 +48,23 @@ def input_key(row: Any, drop: frozenset[int] = frozenset()) -> bytes | None:
             return _of_text(str(spoken))
         if "input_ids" in row:
             return _of_ids(row["input_ids"], row.get("attention_mask"), drop)
+        if several := [k for k in sorted(row) if k.endswith("_ids") and k not in NO_INPUT]:
+            return _of_several([row[k] for k in several], drop)
     elif isinstance(row, list | tuple) and row and isinstance(row[0], str):
         return _of_text(row[0])
     array = array_of(row)
     return None if array is None else _of_array(array)
+
+
+def read_key(row: Any, drop: frozenset[int] = frozenset()) -> bytes | None:
+    """The key of a row's token ids alone, which are all that a model reads of a text that was cut.
+
+    >>> read_key({"text": "A row of five words", "input_ids": [1, 2]}) is None
+    True
+    """
+    if not isinstance(row, Mapping) or "input_ids" not in row:
+        return None
+    return _of_ids(row["input_ids"], row.get("attention_mask"), drop)
 
 
 def array_of(row: Any) -> np.ndarray | None:
@@ -140,6 +154,17 @@ def _of_ids(ids: Any, mask: Any, drop: frozenset[int]) -> bytes | None:
     if drop:
         numbers = numbers[~np.isin(numbers, list(drop))]
     return None if len(numbers) < TOKENS else _digest(numbers.astype(np.int64).tobytes())
+
+
+def _of_several(parts: list[Any], drop: frozenset[int]) -> bytes | None:
+    """Of the towers of a pair, each with ids of its own; None where a part is no list of them."""
+    if not all(isinstance(part, list | np.ndarray | torch.Tensor) for part in parts):
+        return None
+    found = [np.asarray(part) for part in parts]
+    if any(one.dtype.kind not in "iu" or one.ndim != 1 for one in found):
+        return None
+    keys = [_of_ids(one, None, drop) for one in found]
+    return None if None in keys else _digest(b"".join(keys))
 
 
 def _of_array(array: np.ndarray) -> bytes | None:

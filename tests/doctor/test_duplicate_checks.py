@@ -57,6 +57,36 @@ def test_a_different_case_is_the_same_text():
     assert found(check_evaluation_is_new, train, shouted + texts(500, 50)) == [("D1", "error")]
 
 
+def cut_texts(start, count, ending="", head=lambda i: [i // 90 + 3, i % 90 + 3]):
+    return [{**row, "text": row["text"] + ending, "input_ids": [*head(i), 7, 8, 9, 10]}
+            for i, row in enumerate(texts(start, count), start)]  # fmt: skip
+
+
+def test_texts_that_differ_only_where_they_were_cut_off():
+    train, others = cut_texts(0, 100), cut_texts(500, 50)
+    dated = cut_texts(60, 50, " (retrieved on 2 May)")
+    assert found(check_evaluation_is_new, train, dated) == [("D1", "error")]
+    assert found(check_evaluation_is_new, train, others) == []
+    # Where all rows begin with one and the same instruction, that they do says nothing.
+    same = {"head": lambda i: [i % 20, 3]}
+    evaluation = cut_texts(500, 50, **same)
+    assert found(check_evaluation_is_new, cut_texts(0, 100, **same), evaluation) == []
+
+
+def pairs_of_ids(start, count):
+    return [{"text_ids": row["input_ids"], "pair_ids": row["input_ids"][::-1]}
+            for row in ids(start, count)]  # fmt: skip
+
+
+def test_pairs_whose_towers_have_ids_of_their_own():
+    train, other = pairs_of_ids(0, 100), pairs_of_ids(1000, 50)
+    assert found(check_evaluation_is_new, train, train[:20] + other) == [("D1", "error")]
+    assert found(check_evaluation_is_new, train, other) == []
+    # The same text beside another one is another pair.
+    mixed = [{**row, "pair_ids": o["pair_ids"]} for row, o in zip(train, other, strict=False)]
+    assert found(check_evaluation_is_new, train, mixed) == []
+
+
 @pytest.mark.parametrize("as_dataset", [list, lambda rows: Dataset.from_list(rows)])
 def test_the_whole_training_set_is_looked_through(as_dataset):
     """The sample alone would miss most: 2,000 of 12,000 rows against 30 copies of 400."""
