@@ -36,7 +36,7 @@ def check_negative_loss(subject: Subject) -> Iterable[Finding]:
     if loss is None or logits is None or loss.dim() or not loss.requires_grad:
         raise Skip("does not apply")
     value, labels = loss.item(), subject.labels(batch)
-    for name, known in _known_losses(logits, labels, read_targets(loss, logits)).items():
+    for name, known in known_losses(logits, labels, read_targets(loss, logits)).items():
         if known > 1e-6 and value < 0 and abs(value + known) <= 0.01 * known:
             yield Finding(
                 "L4", "error",
@@ -47,7 +47,7 @@ def check_negative_loss(subject: Subject) -> Iterable[Finding]:
             return
 
 
-def _known_losses(logits: torch.Tensor, labels: Any, read: Any) -> dict[str, float]:
+def known_losses(logits: torch.Tensor, labels: Any, read: Any) -> dict[str, float]:
     """Name → value of the losses that outputs and labels allow."""
     found, scores = {}, logits.detach().float()
     functional = nn.functional

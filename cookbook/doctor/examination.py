@@ -30,7 +30,7 @@ PROBES = ("forward_probes", "causality_probes", "padding_probes", "packing_probe
           "tokenizer_probes", "loss_probes", "logit_probes", "ascent_probes", "gradient_probes",
           "finite_probes", "adapter_probes", "accumulation_probes", "metric_probes", "contrastive",
           "learning_probes", "alignment_probes", "tag_alignment_probes", "precision_probes",
-          "saving_probes")  # fmt: skip
+          "saving_probes", "reversal_probes")  # fmt: skip
 
 __all__ = ["PROBES", "READERS", "Skip", "attempt", "examine", "run"]
 
