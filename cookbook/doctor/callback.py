@@ -153,6 +153,7 @@ class Doctor(transformers.TrainerCallback):
             facts["not_resumed"] = [
                 *resuming.missing(optimizer, schedule, resumed, args),
                 *resuming.ahead(optimizer, schedule, resumed),
+                *resuming.begun_anew(model, optimizer),
                 *(resuming.missing_files(folder) if folder else []),
             ]
         if trainer is not None:

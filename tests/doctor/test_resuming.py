@@ -59,3 +59,32 @@ def test_what_remembers_more_steps_than_the_run_counts_is_named():
     optimizer.step(), schedule.step()
     assert "stands at 1" in resuming.ahead(optimizer, schedule, 0)[0]
     assert resuming.ahead(optimizer, schedule, 1) == []
+
+
+def stepped(model, times=4, lr=0.1):
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
+    for _ in range(times):
+        model(torch.arange(6)[None], labels=torch.tensor([1])).loss.backward()
+        optimizer.step()
+    return optimizer
+
+
+def test_weights_of_the_beginning_under_later_states_are_named(tiny_bert, tmp_path):
+    tiny_bert().save_pretrained(tmp_path)
+    load = transformers.AutoModelForSequenceClassification.from_pretrained
+    model, anew = load(tmp_path), load(tmp_path)
+    optimizer = stepped(model)
+    assert resuming.begun_anew(model, optimizer) == []  # they moved, as they should
+    model.load_state_dict(anew.state_dict())
+    assert "where the run began" in resuming.begun_anew(model, optimizer)[0]
+    fresh = torch.optim.AdamW(model.parameters(), lr=0.1)
+    assert resuming.begun_anew(model, fresh) == []  # no past
+    waiting = stepped(model, 1, lr=0.0)
+    assert resuming.begun_anew(model, waiting) == []  # a warm-up's first step
+    (tmp_path / "training_args.bin").touch()
+    assert resuming.begun_anew(model, optimizer) == []  # a source that training wrote
+
+
+def test_a_model_without_a_source_has_no_beginning(tiny_bert):
+    model = tiny_bert("BertForSequenceClassification")
+    assert resuming.begun_anew(model, stepped(model)) == []
