@@ -35,7 +35,7 @@ def test_what_was_measured_belongs_to_the_commands_and_has_published_figures_bes
     assert found.keys() >= {"wnut17", "tatoeba_en_zh"}
     for name, run in found.items():
         assert run["command"] == " ".join(["cookbook", *tasks.command(name, "build")])
-        assert run["published"] or name == "imdb_label_errors"
+        assert run["published"] or name in ("imdb_label_errors", "xquad_zh")
         assert all(row["million weights"] > 70 for row in run["published"])
     wnut, tatoeba = found["wnut17"], found["tatoeba_en_zh"]
     assert 0 < wnut["entity_f1_memory"] < wnut["entity_f1"] < 0.44  # ours is twenty times smaller
