@@ -187,8 +187,8 @@ def warm_up_missing(run: Run) -> Iterator[Finding]:
     losses, rates = run.line("loss"), run.values("rate")
     if any(learning_rate_too_high(run)):
         return  # it never came back
-    if run.resumed or len(losses) < 60 or not rates or rates[0] < 0.9 * max(rates[:20]):
-        return
+    if run.resumed or len(losses) < 60 or len(rates) < 2 or rates[1] < 0.9 * max(rates[:20]):
+        return  # a warm-up of a single step is none
     values = np.array([loss for _, loss in losses])
     planned = run.planned or len(values)
     first = max(10, int(EARLY * planned))

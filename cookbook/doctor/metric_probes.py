@@ -29,6 +29,7 @@ UNIT = {"accuracy", "acc", "f1", "precision", "recall", "mcc", "matthews", "auc"
 ZERO = {"mse", "rmse", "mae", "wer", "cer"}
 # Of these a constant prediction must stay below; recall of one class may be perfect with it.
 STRICT = {"accuracy", "acc", "mcc", "matthews", "kappa"}
+CORRELATED = {"pearson", "pearsonr", "spearman", "spearmanr"}
 # Plain shares of what is right: 0 where nothing is. (A top-five accuracy is called otherwise.)
 PLAIN, MERCY = {"accuracy", "acc", "eval", "token", "mean", "tag", "word"}, 0.05
 
@@ -104,7 +105,8 @@ def flaws(compute: Callable, oracle: Oracle, form: Callable, guessed: bool = Fal
         way, words = direction(name), oracles.words(name)
         if not way or not np.isfinite(value):
             continue
-        told = _flaw(name, way, words, value, wrong, constant, again)
+        low = _lower(wrong, turned, name) if words & CORRELATED else wrong
+        told = _flaw(name, way, words, value, low, constant, again)
         must = guessed or (words <= PLAIN and np.asarray(oracle.labels).dtype.kind == "i")
         if must and not told and words & UNIT and way > 0 and wrong.get(name, 0) > MERCY:
             told = f"wrong predictions score {wrong[name]:.3g} (bound: 0)"
@@ -113,6 +115,12 @@ def flaws(compute: Callable, oracle: Oracle, form: Callable, guessed: bool = Fal
         if told:
             found.append(Flaw(name, told, value))
     return found
+
+
+def _lower(one: Mapping, other: Mapping, name: str) -> dict[str, float]:
+    """The lower score of two wrong predictions: every class off by one still correlates."""
+    known = [scores[name] for scores in (one, other) if np.isfinite(scores.get(name, np.nan))]
+    return {name: min(known)} if known else {}
 
 
 def _turned(perfect: Any) -> Any:

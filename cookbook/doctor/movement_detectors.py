@@ -19,6 +19,7 @@ from cookbook.doctor.records import Run
 STEPS = 3  # that must be without effect
 UNDONE = 0.8  # share of the measured steps whose effect was taken back
 TINY = 3e-6  # ‖Δw‖/‖w‖ a step that changes nothing within thousands of steps
+NOTHING = 1e-9  # a rate at which the step is lost in the rounding of a weight
 FLAT = 0.01  # relative change of the loss that counts as none
 PROMPT_RATE, PROMPT_FLAT = 1e-3, 0.02
 
@@ -58,6 +59,8 @@ def in_vain(run: Run) -> str:
         return ""  # swallowed by half precision: P3
     graded = [r for r in looked if r.grad > 0]
     rate = max(r.rate for r in looked)
+    if rate < NOTHING:
+        return ""  # the step is applied, and rounding takes it: O2
     if len(graded) >= STEPS:
         return (f"in {len(graded)} of {len(graded)} steps with a gradient and a rate of {rate:.2g} "
                 f"not one sampled weight changed (bound: {STEPS} steps)")  # fmt: skip

@@ -98,6 +98,9 @@ def test_an_early_spike_without_warm_up_that_recovers_is_o3():
     for record in run.records[:20]:
         record.rate = 1e-5 * record.step
     assert "O3" not in found(run)
+    single = run_of(noisy, update=0.05)
+    single.records[0].rate = 0.0
+    assert "O3" in found(single)  # a warm-up of one step
     assert found(run_of(1 + 0.3 * (spike - 1), update=0.05)) == {}
 
 

@@ -225,3 +225,13 @@ def test_without_a_metric_or_data_there_is_nothing_to_ask():
     model, dataset = classified()
     assert outcome(model, dataset, None) == ([], "does not apply")
     assert outcome(model, None, all_of_them)[0] == []
+
+
+@pytest.mark.parametrize("sign, right", [(1, True), (-1, False)])
+def test_a_correlation_of_classes_is_healthy_though_neighbours_correlate(sign, right):
+    def compute(prediction):
+        guess = prediction.predictions.argmax(-1)
+        return {"pearson": sign * float(np.nan_to_num(pearsonr(guess, prediction.label_ids)[0]))}
+
+    rows = [(torch.randn(4), label) for label in (1, 3, 0, 2, 1, 0) * 4]
+    assert (verdicts(nn.Linear(4, 9), rows, compute) == []) is right

@@ -19,6 +19,7 @@ def test_steps_that_change_nothing_are_o7(found):
     assert found(run_of(steps=2, moved=False)) == {}
     assert found(run_of(moved=False, rate=0.0)) == {}  # nothing may move
     assert found(run_of(moved=False, grad=0.0)) == {}  # nothing to follow
+    assert "O7" not in found(run_of(moved=False, rate=2e-12, update=0.0))  # O2: lost in rounding
     assert found(run_of(moved=False, swallowed=1.0)) == {}  # P3
 
 
