@@ -108,7 +108,7 @@ def same_order_each_epoch(run: Run) -> Iterator[Finding]:
 def by_length(widths: list[int]) -> bool:
     """Whether batches go from short rows to long ones, or back, until they begin anew.
 
-    >>> by_length([4, 4, 6, 9, 4, 4, 6, 9]), by_length([4, 9, 6, 4]), by_length([7, 7, 7, 7])
+    >>> by_length([4, 4, 6, 9, 4, 4, 6, 9]), by_length([4, 9, 6, 9, 4]), by_length([7, 7, 7, 7])
     (True, False, False)
     """
     steps = [b - a for a, b in zip(widths, widths[1:], strict=False) if a != b]
