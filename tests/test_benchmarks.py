@@ -186,3 +186,13 @@ def test_no_grid_of_rates_ends_too_early(script):
         ((higher, beyond),) = row["above"].items()
         assert float(higher) == bench.above(RATES[name][-1])
         assert beyond["validation"] <= max(one["validation"] for one in row["grid"].values())
+
+
+def test_eight_bits_by_torchao_are_as_small_and_slower_here():
+    ways = read("int8")["ways"]
+    plain, ours = ways["fp32"], ways["torch dynamic int8"]
+    for name in ("torchao int8 weights", "torchao dynamic int8"):
+        assert abs(ways[name]["bytes"] / ours["bytes"] - 1) < 0.05
+        assert ways[name]["same answer"]["low"] > 0.9
+        for rows, milliseconds in ways[name]["milliseconds"].items():
+            assert ours["milliseconds"][rows] < plain["milliseconds"][rows] < milliseconds
