@@ -50,7 +50,10 @@ MAY_IMPORT = {
     "__init__": set(),
 }
 # Used where it happens to be, and never asked for.
-OPTIONAL = {"cookbook": {"tensorboard"}}  # cookbook doctor reads its logs
+OPTIONAL = {
+    "cookbook": {"tensorboard"},  # cookbook doctor reads its logs
+    "benchmarks": {"torchao"},  # int8.py installs it into build/
+}
 WINGS = {"data", "maths", "models", "training", "finetuning", "evaluation", "scaling", "doctor"}
 HEAVY = {"transformers", "datasets", "peft", "sklearn", "pandas", "matplotlib"}
 # A subclass needs its base at the top of the file; the wing's face loads it only when used.
