@@ -37,11 +37,10 @@ def tasks(seeds: int, number: int = 1) -> list[run.Task]:
 
     `number`: those of the first set, or of a later one.
     """
-    tables = {1: table.fresh_table, 2: table.again_table, 3: table.third_table}
-    tables[4] = table.fourth_table
+    tables = (table.fresh_table, table.again_table, table.third_table, table.fourth_table)
     broken = [
         run.Task(m.name, seed, family, m.fault)
-        for m in tables[number]()
+        for m in tables[number - 1]()
         for family in m.families
         for seed in range(seeds)
     ]
