@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import random
+import resource
 import subprocess
 import sys
 import warnings
@@ -27,6 +28,7 @@ import machine
 from faults import peer_runs, peers, run
 
 NAME, SHARE = "doctor_peers", 0.25
+MEMORY = 8 << 30  # bytes of addresses that a worker may take
 
 
 def install() -> None:
@@ -60,6 +62,12 @@ def recipe_of(task: run.Task) -> Any:
     return FAMILIES[task.family](task.seed, **({"loop": loop} if loop else {}))
 
 
+def start() -> None:
+    """A worker; a tool that lists an endless stream raises, and does not take the machine down."""
+    run.start()
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+
+
 def work(task: run.Task) -> tuple[str, dict]:
     """What the tools say about one task."""
     warnings.filterwarnings("ignore")
@@ -72,7 +80,7 @@ def heard(wanted: list[run.Task], workers: int) -> dict[str, dict]:
     known = dict(map(json.loads, store.read_text().splitlines())) if store.exists() else {}
     left = [task for task in wanted if task.key not in known]
     print(f"{len(wanted)} runs, {len(left)} of them to do", flush=True)
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=run.start)
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=start)
     with pool, store.open("a") as file:
         for count, done in enumerate(as_completed([pool.submit(work, t) for t in left]), 1):
             key, said = done.result()
