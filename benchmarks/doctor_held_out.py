@@ -10,6 +10,7 @@ Three seeds, about fifteen minutes on two cores; stopped, it goes on where it st
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 from typing import Any
@@ -18,15 +19,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
 
 import arms
 import machine
-from faults import (
-    again_healthy,
-    fourth_healthy,
-    held_out_family,
-    held_out_healthy,
-    run,
-    table,
-    third_healthy,
-)
+from faults import held_out_family, held_out_healthy, run, table
 
 NAME = "doctor_held_out"
 FIRST_WRITTEN = "fresh_as_first_written"
@@ -37,15 +30,17 @@ def tasks(seeds: int, number: int = 1) -> list[run.Task]:
 
     `number`: those of the first set, or of a later one.
     """
-    tables = (table.fresh_table, table.again_table, table.third_table, table.fourth_table)
+    named = ("fresh", *run.LATER)[number - 1]
     broken = [
         run.Task(m.name, seed, family, m.fault)
-        for m in tables[number - 1]()
+        for m in getattr(table, f"{named}_table")()
         for family in m.families
         for seed in range(seeds)
     ]
-    later = {2: again_healthy, 3: third_healthy, 4: fourth_healthy}
-    fine = later[number].CONFIGURATIONS if number in later else held_out_healthy.configurations()
+    if number == 1:
+        fine = held_out_healthy.configurations()
+    else:
+        fine = importlib.import_module(f"faults.{named}_healthy").CONFIGURATIONS
     return broken + [run.Task(name, seed) for name in fine for seed in range(seeds)]
 
 
@@ -86,7 +81,7 @@ def main() -> None:
     """Run, say what is wrong, add the reading to the result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--reading", default="again", help="its name in the result")
-    parser.add_argument("--set", type=int, default=1, choices=(1, 2, 3, 4), help="which set")
+    parser.add_argument("--set", type=int, default=1, choices=range(1, 7), help="which set")
     parser.add_argument("--only", default="", help="IDs of faults or names of scripts, by commas")
     parser.add_argument("--seeds", type=int, default=run.FAULT_SEEDS)
     parser.add_argument("--workers", type=int, default=2)

@@ -8,6 +8,7 @@ bench's, so a bench that was stopped goes on where it stood. `summary` makes the
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import multiprocessing
 import os
@@ -25,7 +26,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 120  # seconds for one run
 FAULT_SEEDS, HEALTHY_SEEDS = 3, 5
-APART = ("fresh_", "held_out_", "again_", "third_", "fourth_")  # not of the bench itself
+APART = ("fresh_", "held_out_", "again_", "third_", "fourth_", "fifth_", "sixth_", "span_")
+LATER = ("again", "third", "fourth", "fifth", "sixth")  # sets 2 to 6
 
 
 @dataclass(frozen=True)
@@ -104,11 +106,13 @@ def recipe_of(task: Task) -> Any:
 
 def healthy_scripts() -> dict[str, Any]:
     """Name of a healthy script → what makes it."""
-    from faults import again_healthy, fourth_healthy, healthy, held_out_healthy, third_healthy
+    from faults import healthy, held_out_healthy
 
     known = {c.name: c.make for c in healthy.configurations()}
-    known |= held_out_healthy.configurations() | again_healthy.CONFIGURATIONS
-    return known | third_healthy.CONFIGURATIONS | fourth_healthy.CONFIGURATIONS
+    known |= held_out_healthy.configurations()
+    for name in LATER:
+        known |= importlib.import_module(f"faults.{name}_healthy").CONFIGURATIONS
+    return known
 
 
 def work(task: Task) -> dict[str, Any]:
@@ -183,9 +187,7 @@ def verdicts() -> dict[str, Any]:
     """Name of a mutation → the mutation."""
     from faults import table
 
-    later = [*table.again_table(), *table.third_table(), *table.fourth_table()]
-    known = [*table.table(), *table.fresh_table(), *later]
-    return {mutation.name: mutation for mutation in known}
+    return {mutation.name: mutation for mutation in [*table.table(), *table.later_tables()]}
 
 
 def judged(found: dict[str, Any], mutation: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 GROUPS = ("data", "tokens", "models", "losses", "optimization", "precision", "running")
@@ -45,10 +46,16 @@ _FRESH: list[Mutation] = []
 _AGAIN: list[Mutation] = []
 _THIRD: list[Mutation] = []
 _FOURTH: list[Mutation] = []
+_FIFTH: list[Mutation] = []
+_SIXTH: list[Mutation] = []
 AGAIN = ("again_data_and_models", "again_training")  # written after the first reading was mended
 THIRD = ("third_data", "third_tokens", "third_models", "third_training", "third_running")
 FOURTH = ("fourth_data", "fourth_tokens", "fourth_collation", "fourth_models", "fourth_losses",
           "fourth_training", "fourth_running")  # fmt: skip
+FIFTH, SIXTH = (
+    tuple(sorted(path.stem for path in (Path(__file__).parent / "mutations").glob(f"{name}_*.py")))
+    for name in ("fifth", "sixth")
+)
 
 
 def fault(
@@ -78,6 +85,7 @@ def _into(held: list[Mutation]) -> Callable[..., Callable]:
 
 
 again, third, fourth = _into(_AGAIN), _into(_THIRD), _into(_FOURTH)
+fifth, sixth = _into(_FIFTH), _into(_SIXTH)
 
 
 def _whole(groups: tuple[str, ...], held: list[Mutation], *known: Mutation) -> list[Mutation]:
@@ -112,6 +120,22 @@ def third_table() -> list[Mutation]:
 def fourth_table() -> list[Mutation]:
     """The mutations of `FOURTH`: over all faults, by one who had not read the checks."""
     return _whole(FOURTH, _FOURTH, *table(), *fresh_table(), *again_table(), *third_table())
+
+
+def fifth_table() -> list[Mutation]:
+    """The mutations of `FIFTH`: the commonest forms, by another who had not read the checks."""
+    return _whole(FIFTH, _FIFTH, *table(), *later_tables(4))
+
+
+def sixth_table() -> list[Mutation]:
+    """The mutations of `SIXTH`: as the fifth, by yet another, and read after its mending."""
+    return _whole(SIXTH, _SIXTH, *table(), *later_tables(4))
+
+
+def later_tables(first: int = 6) -> list[Mutation]:
+    """The mutations of the first so many sets that no check was written with, in their order."""
+    tables = (fresh_table, again_table, third_table, fourth_table, fifth_table, sixth_table)
+    return [mutation for made in tables[:first] for mutation in made()]
 
 
 def applicability() -> dict[str, dict[str, list[str]]]:
