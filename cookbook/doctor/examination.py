@@ -22,7 +22,7 @@ from cookbook.doctor.subject import Subject
 
 # A check takes a Subject and yields Findings. Each of these files lists its own in CHECKS: a tuple
 # of functions. Those of the PROBES run the model; everything is put back after each of them.
-READERS = ("label_checks", "target_checks", "row_checks", "duplicate_checks",
+READERS = ("label_checks", "target_checks", "row_checks", "content_checks", "duplicate_checks",
            "randomness_checks", "collation_checks", "mask_checks", "masking_checks",
            "ending_checks", "text_checks", "checkpoint_checks", "shape_checks", "model_checks",
            "adapter_checks", "optimizer_checks", "argument_checks")  # fmt: skip

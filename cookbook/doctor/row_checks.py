@@ -1,6 +1,7 @@
-"""Rows by themselves and in their order: D9 not finite or empty, D5 sorted by label, D4 imbalance.
+"""Rows in their order and their classes: D5 sorted by label, D4 imbalance.
 
-What stands in two rows at once is checked in `duplicate_checks`, randomness in `worker_checks`.
+What a row holds is checked in `content_checks`, what stands in two rows at once in
+`duplicate_checks`, randomness in `randomness_checks`.
 """
 
 from __future__ import annotations
@@ -8,141 +9,20 @@ from __future__ import annotations
 import itertools
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-import torch
 from torch.utils.data import RandomSampler, SequentialSampler
 
-from cookbook.doctor import row_keys, trial
+from cookbook.doctor import row_keys
 from cookbook.doctor.checks import Skip
 from cookbook.doctor.findings import Finding
 from cookbook.doctor.sampling import ROWS
 
-BLANKS = 4  # pieces in which a row of spaces may come
-EMPTY = 0.01  # share of empty texts that is still normal
 ENTROPY, BATCHES = 0.5, 8  # a batch's label entropy against that of shuffled batches; batches
 MAJORITY = 0.9  # share of the largest class from which on it is said
 BINS = 8  # a number as label counts as one of so many quantiles
-NOT_INPUT = ("mask", "bias", "observed")  # floats that may well be infinite
-
-
-# -- D9 ------------------------------------------------------------------------------------------
-
-
-def check_rows_hold_something(subject: Any) -> Iterable[Finding]:
-    """D9: NaN or infinity in inputs or labels, rows without attention, empty texts."""
-    rows = subject.train.rows
-    if not rows and not subject.eval.rows:
-        raise Skip("does not apply")
-    for name, sample in (("training", subject.train), ("evaluation", subject.eval)):
-        if sample.rows:
-            yield from _not_finite(subject, sample, name)
-            yield from _unattended(sample, name)
-            yield from _empty(sample, name)
-
-
-def _not_finite(subject: Any, sample: Any, name: str) -> Iterable[Finding]:
-    wrong = [place for place, row in enumerate(sample.rows) if not _finite(row)]
-    if not wrong or _harmless(subject, sample, wrong[:4]):
-        return
-    yield Finding(
-        "D9", "error",
-        f"{len(wrong):,} of {len(sample.rows):,} {name} rows hold NaN or infinity (bound: none), "
-        f"the first is row {_place(sample, wrong[0])}",
-        measured={"rows_not_finite": len(wrong), "rows": len(sample.rows)},
-    )  # fmt: skip
-
-
-def _place(sample: Any, place: int) -> int:
-    return sample.indices[place] if sample.indices else place
-
-
-def _finite(row: Any) -> bool:
-    if isinstance(row, Mapping):
-        parts = [v for k, v in row.items() if not any(word in k for word in NOT_INPUT)]
-    else:
-        parts = row if isinstance(row, list | tuple) else [row]
-    return all(_finite_part(part) for part in parts)
-
-
-def _finite_part(value: Any) -> bool:
-    if isinstance(value, torch.Tensor):
-        return not value.is_floating_point() or bool(torch.isfinite(value).all())
-    if isinstance(value, list) and value and not isinstance(value[0], float | list):
-        return True
-    if isinstance(value, float | list | np.ndarray | np.floating):
-        array = np.asarray(value) if not isinstance(value, list) else _array(value)
-        return array.dtype.kind != "f" or bool(np.isfinite(array).all())
-    return True
-
-
-def _array(value: list[Any]) -> np.ndarray:
-    try:
-        return np.asarray(value)
-    except ValueError:  # ragged lists
-        return np.zeros(1)
-
-
-def _harmless(subject: Any, sample: Any, places: list[int]) -> bool:
-    """Whether model and loss take such rows: missing values can be meant, and then handled."""
-    if subject.model is None:
-        return False
-    try:
-        with trial.quiet(subject):
-            batch = sample.collate([sample.rows[place] for place in places])
-            loss = subject.loss(batch)
-        return loss is not None and bool(torch.isfinite(torch.as_tensor(loss)).all())
-    except Exception:
-        return False
-
-
-def _unattended(sample: Any, name: str) -> Iterable[Finding]:
-    masks = [row.get("attention_mask") for row in sample.rows if isinstance(row, Mapping)]
-    sums = [np.asarray(mask).sum() for mask in masks if mask is not None]
-    batches = [b.get("attention_mask") for b in sample.batches if isinstance(b, Mapping)]
-    collated = [m for m in batches if isinstance(m, torch.Tensor) and m.dim() == 2]
-    for read, told in ((sums, "rows"), ([s for m in collated for s in m.sum(1)], "collated rows")):
-        nothing = sum(int(s) == 0 for s in read)
-        if nothing:
-            yield Finding(
-                "D9", "error",
-                f"{nothing:,} of {len(read):,} {name} {told} have an attention mask of zeros only "
-                "(bound: none)",
-                measured={"rows_unattended": nothing, "rows": len(read)},
-            )  # fmt: skip
-            return
-
-
-def _empty(sample: Any, name: str) -> Iterable[Finding]:
-    rows = [row for row in sample.rows if isinstance(row, Mapping)]
-    known = [_holds_nothing(row, sample.processing_class) for row in rows]
-    known = [found for found in known if found is not None]
-    empty, count = sum(known), len(known)
-    if empty > max(1, EMPTY * count):
-        yield Finding(
-            "D9", "warn",
-            f"{empty / count:.1%} of {count:,} {name} rows are empty (bound: {EMPTY:.0%})",
-            measured={"rows_empty": empty, "rows": count},
-        )  # fmt: skip
-
-
-def _holds_nothing(row: Mapping[str, Any], tokenizer: Any) -> bool | None:
-    """Whether a row's text, or what a tokenizer left of it, is empty; None where it has neither.
-
-    Ids decide where they stand: a row may keep its target or its name beside an empty input.
-    """
-    text, ids = row_keys.text_of(row), row.get("input_ids")
-    if text is not None and not text.strip():
-        return True
-    if ids is None or any(name in row for name in row_keys.PIXELS):  # a picture to be described
-        return None if text is None else False
-    special = set(getattr(tokenizer, "all_special_ids", None) or ())
-    plain = [i for i in np.asarray(ids).reshape(-1).tolist() if i not in special]
-    if plain and len(plain) <= BLANKS and hasattr(tokenizer, "decode"):  # pieces of white space
-        return not tokenizer.decode(plain).strip()
-    return not plain
 
 
 # -- D5 ------------------------------------------------------------------------------------------
@@ -283,4 +163,4 @@ def check_classes_are_balanced(subject: Any) -> Iterable[Finding]:
         )  # fmt: skip
 
 
-CHECKS = (check_rows_hold_something, check_order_is_mixed, check_classes_are_balanced)
+CHECKS = (check_order_is_mixed, check_classes_are_balanced)

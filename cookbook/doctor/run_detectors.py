@@ -93,6 +93,8 @@ def same_order_each_epoch(run: Run) -> Iterator[Finding]:
     epochs = sorted(run.epochs)
     if len(epochs) < 2:
         raise Skip("fewer than two epochs")
+    if len(set(run.batches)) == 1 < len(run.batches):
+        raise Skip("all batches are alike")
     if by_length(run.widths):
         return  # a curriculum is drawn up once, and on purpose
     pairs = list(zip(epochs, epochs[1:], strict=False))
