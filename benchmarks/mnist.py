@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -24,6 +23,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 import arms
+import by_parameters
 import machine
 
 NAME = "mnist"
@@ -34,8 +34,7 @@ KEPT = ("accuracy_", "test_", "few_", "shifted_", "map_", "answers", "clip_", "d
 
 def command(folder: str) -> list[str]:
     """The words of the shell command, after `cookbook`."""
-    words = ["run", "14", "--profile", "laptop", "-o", folder]
-    return words + [word for key, value in GIVEN.items() for word in ("-p", f"{key}={value}")]
+    return by_parameters.command("14", GIVEN, folder)
 
 
 def written(folder: str) -> str:
@@ -48,12 +47,10 @@ def measure() -> dict[str, Any]:
     """Run the chapter; what it measured, and the CPU time that it took."""
     work = arms.CACHE / NAME
     began = os.times()
-    subprocess.run(
-        [sys.executable, "-m", "cookbook.cli", *command(str(work))],
-        check=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    measured = by_parameters.measure(command(str(work)), work)
+    if "refused" in measured:
+        sys.exit(measured["refused"])
     now = os.times()
-    measured = json.loads((work / "results.json").read_text())
     return {
         "command": written("build/mnist"),
         "measured": {name: round(x, 4) for name, x in measured.items() if name.startswith(KEPT)},
