@@ -27,7 +27,8 @@ class Seen:
         self.run, self.model, self.loader = run, model, loader
         self.tags = type(kinds.base_of(model)).__name__.endswith("ForTokenClassification")
         self.noisy = parameters.dropouts(model)
-        self.any_noise = [m for m in model.modules() if parameters.is_dropout(m)]
+        self.norms = parameters.batch_norms(model)
+        self.moded = [m for m in model.modules() if parameters.is_dropout(m)] + self.norms
         self.last: tuple[tuple, dict] | None = None
         self.waiting: dict[str, Any] | None = None  # a forward pass without a backward yet
         self.batch_counted = False
@@ -127,9 +128,13 @@ class Seen:
         self.run.loss_gradients.append(float(grad))
 
     def _dropout_off(self) -> bool | None:
-        if not self.noisy:
+        if self.noisy:
+            return not any(module.training for module in self.noisy)
+        # Layers alone may be put to rest on purpose; a whole model that was training before was
+        # forgotten after its evaluation.
+        if not self.norms or not (self.run.dropout_on or self.model.training):
             return None
-        return not any(module.training for module in self.noisy)
+        return not (self.model.training or any(norm.training for norm in self.norms))
 
     def commit(self) -> None:
         """A backward pass begins: what went forward was training."""
@@ -246,7 +251,7 @@ class Seen:
         self.evaluating += 1
         batch = kwargs or args
         self.rows += sampling.batch_size(batch) if batch else 0
-        self.dropping += bool(self.any_noise) and all(m.training for m in self.any_noise)
+        self.dropping += bool(self.moded) and all(m.training for m in self.moded)
         key = kinds.label_key(kwargs)
         logits = kinds.logits_of(output)
         if key is not None and logits is not None:

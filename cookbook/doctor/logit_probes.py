@@ -3,7 +3,7 @@
 The autograd graph says what stands directly before the loss: a softmax before a cross-entropy, a
 sigmoid before `binary_cross_entropy_with_logits`. Where the graph is hidden (a compiled loss), the
 numbers do: outputs that sum to 1 and whose cross-entropy is the loss. A log-softmax before a
-cross-entropy changes nothing and is left alone.
+cross-entropy changes nothing and is left alone; none before `nll_loss` is told.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from cookbook.doctor.loss_probes import read_targets
 from cookbook.doctor.subject import IGNORE, Subject
 
 ROWS = 8
+ABOVE = 0.01  # a log-probability is at most 0, the logarithms of a row's sum to one
 # Operations that change the shape, the type or the order of numbers, not the numbers.
 NEUTRAL = ("View", "ReshapeAlias", "UnsafeView", "Transpose", "Permute", "Squeeze", "Unsqueeze",
            "ToCopy", "Slice", "Clone", "Alias", "Index", "T", "Expand", "Select")  # fmt: skip
@@ -30,8 +31,8 @@ SQUASH = {"SoftmaxBackward": "softmax", "SigmoidBackward": "sigmoid"}
 LOSSES = {
     "LogSoftmaxBackward": ("cross-entropy", ("softmax", "sigmoid")),
     "BinaryCrossEntropyWithLogitsBackward": ("BCE with logits", ("softmax", "sigmoid")),
-    "NllLossBackward": ("negative log-likelihood, which takes logarithms,", ("softmax",)),
-    "NllLoss2DBackward": ("negative log-likelihood, which takes logarithms,", ("softmax",)),
+    "NllLossBackward": ("negative log-likelihood", ("softmax",)),
+    "NllLoss2DBackward": ("negative log-likelihood", ("softmax",)),
 }  # fmt: skip
 
 
@@ -45,8 +46,15 @@ def check_softmax_before_loss(subject: Subject) -> Iterable[Finding]:
     logits = subject.logits(outputs)
     if loss is None or loss.dim() or not loss.requires_grad:
         raise Skip("does not apply")
-    found = squashed(loss)
-    told = _told(loss, logits)
+    found, told, raw = squashed(loss), _told(loss, logits), likelihood_of_scores(loss)
+    if raw is not None:
+        yield Finding(
+            "L2", "error",
+            "the negative log-likelihood takes log-probabilities and is given scores: the greatest "
+            f"is {raw:.3g} (bound: 0, the logarithm of 1), so the loss falls without end",
+            "use nn.CrossEntropyLoss, or put log_softmax before the loss", {"greatest": raw},
+        )  # fmt: skip
+        return
     if found is not None:
         squash, taker = found
         yield _finding(logits, f"a {squash} stands directly before the {taker}{told}", squash)
@@ -68,6 +76,25 @@ def squashed(loss: torch.Tensor) -> tuple[str, str] | None:
         squash = SQUASH.get(_operation(_source(node)))
         if squash in wrong:
             return squash, taker
+    return None
+
+
+def likelihood_of_scores(loss: torch.Tensor) -> float | None:
+    """The greatest number that an `nll_loss` is given, where they are no log-probabilities.
+
+    >>> z = torch.tensor([[1.0, 3.0, 0.0]], requires_grad=True)
+    >>> likelihood_of_scores(nn.functional.nll_loss(z, torch.tensor([1])))
+    3.0
+    >>> likelihood_of_scores(nn.functional.cross_entropy(z, torch.tensor([1])))
+    """
+    for node in gradients.graph(loss):
+        given = getattr(node, "_saved_self", None)
+        if not _operation(node).startswith("NllLoss") or not isinstance(given, torch.Tensor):
+            continue
+        given = given.detach().float()
+        scores = float(given.max()) > ABOVE and float(given.min()) < 0 or float(given.max()) > 1
+        if scores and float((given.logsumexp(1)).abs().median()) > ABOVE:
+            return float(given.max())
     return None
 
 

@@ -86,6 +86,12 @@ def is_dropout(module: nn.Module) -> bool:
     return isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0
 
 
+def batch_norms(model: nn.Module) -> list[nn.Module]:
+    """Layers that learn statistics of batches while training and use them in evaluation."""
+    kind = nn.modules.batchnorm._BatchNorm
+    return [m for m in model.modules() if isinstance(m, kind) and m.running_mean is not None]
+
+
 def frozen_samples(groups: Iterable[dict]) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """(weight, its sample) of some weights without requires_grad that an optimizer could move."""
     found = [

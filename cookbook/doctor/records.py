@@ -62,7 +62,8 @@ class Evaluation:
     """One evaluation after `step` optimizer steps. `scored` and `rows` count its rows.
 
     `counts` is the confusion, (classes, classes) with labels in rows, where predictions were seen.
-    `forwards` passes of the model went with it, of which `in_training_mode` had dropout on.
+    `forwards` passes of the model went with it, of which `in_training_mode` had all dropout and
+    batch norms in training mode.
     `surprise` is the plain mean cross-entropy of the counted rows, None where no scores were seen.
     """
 

@@ -48,8 +48,9 @@ def dropout_in_the_wrong_mode(run: Run) -> Iterator[Finding]:
         since = " since an evaluation" if run.dropout_on and run.evaluations else ""
         yield Finding(
             "M7", "warn",
-            f"dropout was off in the latest {run.dropout_off} training passes{since} (bound: "
-            f"{QUIET - 1}); {run.dropout_on} passes before had it on",
+            f"the model was in evaluation mode, without dropout and without new batch statistics, "
+            f"in the latest {run.dropout_off} training passes{since} (bound: {QUIET - 1}); "
+            f"{run.dropout_on} passes before were in training mode",
             remedy="call model.train() before training, and again after each evaluation",
             measured={"off": run.dropout_off, "on": run.dropout_on},
         )  # fmt: skip
@@ -57,8 +58,9 @@ def dropout_in_the_wrong_mode(run: Run) -> Iterator[Finding]:
     if noisy and (len(noisy) >= 2 or len(noisy) == len(run.evaluations)):
         yield Finding(
             "M7", "warn",
-            f"dropout was on in all {noisy[-1].forwards} passes of the evaluation at step "
-            f"{noisy[-1].step}, in {len(noisy)} of {len(run.evaluations)} evaluations (bound: 0)",
+            f"dropout or batch statistics were on in all {noisy[-1].forwards} passes of the "
+            f"evaluation at step {noisy[-1].step}, in {len(noisy)} of {len(run.evaluations)} "
+            "evaluations (bound: 0)",
             remedy="call model.eval() before evaluating, and model.train() afterwards",
             measured={"noisy": len(noisy)},
         )  # fmt: skip

@@ -47,6 +47,29 @@ def test_modes_of_training_and_evaluation():
     assert seen.evaluation({}).scored is None
 
 
+def test_modes_of_a_model_with_batch_norm_alone():
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+
+    def pass_by(seen, training=True):
+        x = torch.randn(4, 3)
+        seen.forward((x,), {}, model(x), training=training, measure=False)
+        if training:
+            seen.commit()
+
+    run = Run()
+    seen = Seen(run, model)
+    model.train(), pass_by(seen), pass_by(seen, training=False)
+    assert seen.evaluation({}).in_training_mode == 1
+    model.eval(), pass_by(seen), pass_by(seen, training=False)
+    assert (run.dropout_on, run.dropout_off) == (1, 1)
+    assert seen.evaluation({}).in_training_mode == 0
+    model.train(), model[1].eval(), pass_by(seen)  # the layer alone, on purpose
+    assert run.dropout_off == 0
+    resting = Run()
+    model.eval(), pass_by(Seen(resting, model))
+    assert (resting.dropout_on, resting.dropout_off) == (0, 0)  # never trained otherwise
+
+
 def test_the_first_loss_that_is_not_finite_is_looked_into():
     seen = Seen(Run(), MODEL)
     passed(seen)

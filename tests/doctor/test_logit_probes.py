@@ -118,3 +118,16 @@ def test_attention_and_experts_have_softmaxes_of_their_own(tiny_bert, tokenizer)
                       processing_class=tokenizer)  # fmt: skip
     check = logit_probes.check_softmax_before_loss
     assert examination.attempt(check, subject) == ([], "")
+
+
+@pytest.mark.parametrize("end", [lambda z: z, lambda z: z.relu() + 2, lambda z: z.tanh()])
+def test_scores_where_log_probabilities_belong(end):
+    (told,) = found(Classifier(end), pairs(a_class), nn.NLLLoss())
+    assert told.fault == "L2" and told.measured["greatest"] > 0
+
+
+def test_log_probabilities_of_a_part_of_the_classes_are_right():
+    """A softmax over all, of which the loss is asked about some."""
+    assert (
+        found(Classifier(lambda z: z.log_softmax(-1)[:, :5], 9), pairs(a_class), nn.NLLLoss()) == []
+    )
