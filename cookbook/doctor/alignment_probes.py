@@ -72,8 +72,18 @@ def _table(subject: Subject) -> tuple[Any, np.ndarray]:
     rows = subject.train.rows
     if len(rows) < FEWEST:
         raise Skip("does not apply")
-    step = max(1, len(rows) // MOST)
-    batch = subject.train.collate(rows[::step][:MOST])
+    batch, numbers, _ = labelled(subject, rows[:: max(1, len(rows) // MOST)][:MOST])
+    if len(numbers) < FEWEST:
+        raise Skip("does not apply")
+    return batch, numbers
+
+
+def labelled(subject: Subject, rows: list[Any]) -> tuple[Any, np.ndarray, np.ndarray]:
+    """Rows as one batch, their classes from 0, and which of the rows (a mask) these are.
+
+    Rows of rare classes are left out; Skip where the labels are no classes or nearly all are one.
+    """
+    batch = subject.train.collate(rows)
     labels = subject.labels(batch)
     if labels is None or labels.dim() != 1 or labels.is_floating_point() or _paired(subject, batch):
         raise Skip("does not apply")
@@ -81,9 +91,9 @@ def _table(subject: Subject) -> tuple[Any, np.ndarray]:
     kept = np.isin(values, [c for c in np.unique(values) if c >= 0 and (values == c).sum() >= RARE])
     classes, numbers = np.unique(values[kept], return_inverse=True)
     largest = np.bincount(numbers).max(initial=0) / max(1, len(numbers))
-    if len(numbers) < FEWEST or len(classes) < 2 or largest > MAJORITY:
+    if len(classes) < 2 or largest > MAJORITY or len(values) != len(rows):
         raise Skip("does not apply")
-    return _rows_of(batch, torch.from_numpy(kept.nonzero()[0])), numbers
+    return _rows_of(batch, torch.from_numpy(kept.nonzero()[0])), numbers, kept
 
 
 def _rows_of(batch: Any, places: torch.Tensor) -> Any:

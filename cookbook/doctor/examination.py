@@ -29,8 +29,8 @@ READERS = ("label_checks", "target_checks", "row_checks", "content_checks", "dup
 PROBES = ("forward_probes", "causality_probes", "padding_probes", "packing_probes",
           "tokenizer_probes", "loss_probes", "logit_probes", "ascent_probes", "gradient_probes",
           "finite_probes", "adapter_probes", "accumulation_probes", "metric_probes", "contrastive",
-          "learning_probes", "alignment_probes", "tag_alignment_probes", "precision_probes",
-          "saving_probes", "reversal_probes")  # fmt: skip
+          "learning_probes", "alignment_probes", "held_out_label_probes", "tag_alignment_probes",
+          "precision_probes", "saving_probes", "reversal_probes")  # fmt: skip
 
 __all__ = ["PROBES", "READERS", "Skip", "attempt", "examine", "run"]
 

@@ -149,3 +149,23 @@ def probe(
     hits = (scores.argmax(2) == wanted.argmax(2)).mean(1)
     distance = (right[0] - right[1:].mean()) / (right[1:].std() + 1e-12)
     return Probe(view, float(hits[0]), float(hits[1:].mean()), float(distance))
+
+
+def transfer(view: str, kernel: np.ndarray, labels: np.ndarray, held: np.ndarray) -> Probe:
+    """Ridge regression on the rows that are not `held`, asked about those that are.
+
+    `kernel` (rows, rows), `labels` (rows,) class numbers from 0, `held` a mask (rows,). What is
+    permuted are the labels of the held rows, so the distance says what these owe to their rows.
+    """
+    draw, seen = np.random.default_rng(0), ~held
+    hot = np.eye(labels.max() + 1, dtype=np.float32)[labels]
+    ridge = kernel[np.ix_(seen, seen)].copy()
+    ridge[np.diag_indices_from(ridge)] += 0.1 * ridge.trace() / len(ridge) + 1e-6
+    centred = hot[seen] - hot[seen].mean(0)
+    scores = np.linalg.solve(ridge, kernel[np.ix_(seen, held)]).T @ centred
+    orders = [np.arange(held.sum()), *(draw.permutation(held.sum()) for _ in range(PERMUTATIONS))]
+    wanted = np.stack([hot[held][order] for order in orders])
+    right = (scores * (wanted - hot[held].mean(0))).sum((1, 2)) / held.sum()
+    hits = (scores.argmax(1) == wanted.argmax(2)).mean(1)
+    distance = (right[0] - right[1:].mean()) / (right[1:].std() + 1e-12)
+    return Probe(view, float(hits[0]), float(hits[1:].mean()), float(distance))

@@ -73,3 +73,16 @@ def test_the_probe_of_a_perfect_view():
 def test_inputs_that_are_neither_have_no_view():
     assert list(simple_features.views(({"graph": 1}, None))) == []
     assert list(simple_features.views({"labels": torch.ones(4)})) == []
+
+
+def test_what_training_rows_say_holds_of_rows_that_were_held():
+    draw = np.random.default_rng(0)
+    labels = draw.integers(0, 3, 300)
+    columns = np.eye(3)[labels] + 0.3 * draw.normal(size=(300, 3))
+    held = np.arange(300) >= 200
+    _, kernel = next(simple_features.kernels("columns", columns))
+    true = simple_features.transfer("columns", kernel, labels, held)
+    mixed = np.concatenate([labels[:200], draw.permutation(labels[200:])])
+    other = simple_features.transfer("columns", kernel, mixed, held)
+    assert true.accuracy > 0.9 and true.distance > 8
+    assert abs(other.accuracy - other.permuted) < 0.15 and abs(other.distance) < 3
