@@ -20,6 +20,7 @@ from cookbook.doctor.records import Evaluation, Run
 PATIENCE, RISE, FALL = 3, 0.05, 0.05  # evaluations since the best; relative rise and fall
 ONE_CLASS, IMBALANCE, MARGIN = 0.95, 0.6, 0.01
 LEARNT = 0.85  # of the labels' entropy: a training loss under this is no guess at their rates
+TAUGHT = 0.8  # share of a class among the training labels that explains why it alone is predicted
 OTHERS, FEW = 10, 3  # rows of other classes under which one class is no surprise; a blind one
 SKEW = 2.0  # times the mean of the other classes, from which the largest of many is one
 BLIND = 0.88  # of that entropy, from which an evaluation knows nothing but the labels' rates
@@ -118,16 +119,34 @@ def one_class(run: Run) -> Iterator[Finding]:
     for predicted, majority, accuracy, _ in shares:
         if predicted < ONE_CLASS or accuracy > majority + MARGIN:
             return
-    others = [_others(e, share) for e, share in zip(judged[-2:], shares, strict=True)]
-    if not all(others) or _too_early(run, judged):
-        return
     predicted, majority, accuracy, chosen = shares[-1]
+    taught = _taught(run, judged, chosen)
+    others = [_others(e, share) for e, share in zip(judged[-2:], shares, strict=True)]
+    if not (all(others) or taught) or _too_early(run, judged):
+        return
+    why = f"is that of the majority, {majority:.1%}" if not taught else (
+        f"that of guessing; {taught:.1%} of the training labels are that class"
+    )  # fmt: skip
     yield Finding(
         "D4", "warn",
         f"{predicted:.1%} of the predictions are class {chosen} at two evaluations (bound: "
-        f"{ONE_CLASS:.0%}) and the accuracy {accuracy:.1%} is that of the majority, {majority:.1%}",
+        f"{ONE_CLASS:.0%}) and the accuracy {accuracy:.1%} {why}",
         measured={"predicted": predicted, "accuracy": accuracy, "majority": majority},
     )  # fmt: skip
+
+
+def _taught(run: Run, judged: list[Evaluation], chosen: int) -> float:
+    """The share of the chosen class among the training labels where it explains the choice, else 0.
+
+    Evaluation rows may well be balanced: then three evaluations say it that know nothing else.
+    """
+    counts = run.facts.get("label_counts") or [0]
+    share = counts[chosen] / max(1, sum(counts)) if chosen < len(counts) else 0.0
+    last = judged[-3:]
+    same = [_shares(e)[3] == chosen and _shares(e)[0] >= ONE_CLASS for e in last]
+    blind = [e.surprise is None or e.surprise >= BLIND * _entropy(e.counts) for e in last]
+    few = int(last[-1].counts.sum() - last[-1].counts[chosen].sum()) < OTHERS
+    return share if share >= TAUGHT and len(last) == 3 and all(same + blind) and not few else 0.0
 
 
 def _others(judged: Evaluation, share: tuple[float, float, float, int]) -> bool:

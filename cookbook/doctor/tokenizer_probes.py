@@ -9,15 +9,21 @@ anew for it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from cookbook.doctor import checkpoint_checks, kinds, responses
 from cookbook.doctor.checks import Skip
 from cookbook.doctor.findings import Finding
 from cookbook.doctor.subject import Subject
 
+READ, FEWEST, WORDS = 64, 16, 5  # rows read, rows that tell, words and ids of a text that does
+SHARED = 0.2  # of the ids; two tokenizers of one size share as many by chance as their sizes allow
 LANGUAGE = ("masked-lm", "causal-lm", "seq2seq")
 REMEDY = "load tokenizer and model from one name"
 
@@ -101,4 +107,52 @@ def _same(one: str, other: str) -> bool:
     return Path(one).name.lower() == Path(other).name.lower()
 
 
-CHECKS = (check_tokenizer_is_the_checkpoints,)
+def check_ids_are_those_of_the_text(subject: Subject) -> Iterable[Finding]:
+    """T6: the ids of the rows are not what the tokenizer in use makes of the text beside them."""
+    tokenizer, rows = subject.tokenizer, subject.train.rows
+    if tokenizer is None or not rows or not isinstance(rows[0], Mapping):
+        raise Skip("does not apply")
+    step = max(1, len(rows) // READ)
+    shares = [_shared(row, tokenizer) for row in rows[::step][:READ]]
+    known = [share for share in shares if share is not None]
+    if len(known) < FEWEST:
+        raise Skip("does not apply")
+    share = statistics.median(known)
+    if share < SHARED:
+        told = (
+            f"rows and their text, read by {type(tokenizer).__name__}, share {share:.0%} of their "
+            f"ids in the median of {len(known)} rows (bound: {SHARED:.0%}): another tokenizer "
+            "made them"
+        )
+        yield Finding("T6", "error", told, REMEDY, {"share": share, "rows": len(known)})
+
+
+def _shared(row: Mapping[str, Any], tokenizer: Any) -> float | None:
+    """Of a row's ids, or of the words they stand for, those that one of its texts has too."""
+    held = row.get("input_ids")
+    texts = [v for v in row.values() if isinstance(v, str) and len(v.split()) >= WORDS]
+    if held is None or not texts:
+        return None
+    special = set(tokenizer.all_special_ids)
+    ids = [i for i in np.asarray(held).reshape(-1).tolist() if i not in special]
+    if len(ids) < WORDS:
+        return None
+    words = tokenizer.decode(ids).casefold().split()  # a text that was put into capitals, say
+    made = [tokenizer(t, add_special_tokens=False, verbose=False)["input_ids"] for t in texts]
+    return max(
+        max(_overlap(ids, own), _overlap(words, text.casefold().split()))
+        for own, text in zip(made, texts, strict=True)
+    )
+
+
+def _overlap(one: list, other: list) -> float:
+    """Share of the shorter list that stands in the other one too, each entry as often.
+
+    >>> _overlap([1, 2, 2], [2, 3, 4, 5])
+    0.3333333333333333
+    """
+    common = Counter(one) & Counter(other)
+    return common.total() / max(1, min(len(one), len(other)))
+
+
+CHECKS = (check_tokenizer_is_the_checkpoints, check_ids_are_those_of_the_text)

@@ -119,3 +119,13 @@ def test_the_largest_of_many_classes_must_be_chosen_blindly(found):
     assert "D4" in found(run_of(scored(LOPSIDED, 4.0), small))
     assert found(run_of(scored(LOPSIDED, 1.3), FLAT)) == {}  # no worse than guessing: young
     assert found(run_of(scored([[12, 0, 0, 0]] * 4, 4.0), small)) == {}  # balanced: another fault
+
+
+def test_a_class_that_fills_the_training_rows_is_all_that_balanced_ones_are_told(found):
+    rows = [[20, 0, 0], [20, 0, 0], [20, 0, 0]]
+    told = found(run_of(scored(rows, 2.4), FLAT, label_counts=[940, 30, 30]))["D4"]
+    assert "94.0% of the training labels" in told.evidence
+    assert found(run_of(scored(rows, 2.4), FLAT, label_counts=[340, 330, 330])) == {}
+    assert found(run_of(scored(rows, 2.4), FLAT, label_counts=[30, 940, 30])) == {}  # not that one
+    assert found(run_of(scored(rows, 2.4, times=2), FLAT, label_counts=[940, 30, 30])) == {}
+    assert found(run_of(scored(rows, [3.0, 2.4, 2.0]), FLAT, label_counts=[940, 30, 30])) == {}

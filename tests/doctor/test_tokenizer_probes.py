@@ -72,3 +72,25 @@ def test_a_checkpoint_without_a_tokenizer_is_judged_by_its_loss(tiny_bert, token
         model.cls.predictions.bias[10:30] = 20.0  # a loss far below a blind guess
     other.name_or_path = "someone/else"
     assert verdicts(model, other, dataset) == []
+
+
+def rows_beside_text(tokenizer, change=lambda text: text):
+    texts = [f"Return the {w} of two arrays, and of each row its {w}." for w in "sum mean".split()]
+    return [{"text": t, **tokenizer(change(t)), "labels": 0} for t in texts * 12]
+
+
+@pytest.mark.parametrize(
+    ("read_by", "change", "expected"),
+    [
+        ("own", lambda text: text, []),
+        ("own", str.upper, []),  # the words are the same
+        ("own", lambda text: f"{text} It was a good day for all of us.", []),  # a template
+        ("other", lambda text: text, [("T6", "error")]),
+    ],
+)
+def test_ids_that_the_tokenizer_did_not_make(tiny_bert, tokenizer, read_by, change, expected):
+    used = tokenizer if read_by == "own" else shuffled(tokenizer)
+    given = {"processing_class": used, "train_dataset": rows_beside_text(tokenizer, change)}
+    check = tokenizer_probes.check_ids_are_those_of_the_text
+    found, reason = attempt(check, Subject(tiny_bert(), **given))
+    assert not reason and [(one.fault, one.severity) for one in found] == expected
