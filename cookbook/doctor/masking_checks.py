@@ -182,10 +182,8 @@ def _share(masking: Masking, subject: Any, stated: float | None) -> Finding | No
     if low <= masking.share <= high:
         return None
     said = "" if told is None else f", the collator says {told:.0%}"
-    evidence = (
-        f"{masking.share:.1%} of the ordinary tokens have a label{said} (bounds: {low:.0%} to "
-        f"{high:.0%})"
-    )
+    bounds = f"bounds: {low:.0%} to {high:.0%}" if low < high else f"bound: {high:.0%}"
+    evidence = f"{masking.share:.1%} of the ordinary tokens have a label{said} ({bounds})"
     return _wrong("warn", evidence, masking)
 
 
