@@ -64,11 +64,22 @@ def _applies(subject: Subject, batch: Any) -> bool:
     ids = batch.get("input_ids")
     if not isinstance(ids, torch.Tensor) or ids.dim() != 2 or sampling.batch_size(batch) < 1:
         return False
-    names, _ = kinds.accepts(subject.bare)
+    names, anything = kinds.accepts(subject.bare)
     kind = getattr(subject.config, "model_type", "")
     experts = any(getattr(subject.config, n, None) for n in ("num_experts", "num_local_experts"))
-    ours = "attention_mask" in names or kinds.base_of(subject.model) is not subject.bare
+    handed_on = anything and "attention_mask" in batch and _attends(subject)
+    ours = (
+        "attention_mask" in names or handed_on or kinds.base_of(subject.model) is not subject.bare
+    )
     return ours and kind not in BY_DESIGN and not experts and "pixel_values" not in batch
+
+
+def _attends(subject: Subject) -> bool:
+    """Whether a model that takes any argument holds one that takes a mask."""
+    inside = [m for m in subject.bare.modules() if hasattr(m, "config") and m is not subject.bare]
+    kinds_of = {getattr(module.config, "model_type", "") for module in inside}
+    takes = any("attention_mask" in kinds.accepts(module)[0] for module in inside)
+    return takes and not kinds_of & BY_DESIGN
 
 
 def valid_lengths(subject: Subject, batch: Mapping[str, Any]) -> list[int]:

@@ -47,7 +47,27 @@ def inputs(subject: Subject, rows: int = ROWS) -> Any:
     kept = {key: value for key, value in batch.items() if key not in held - needed}
     if subject.kind == "seq2seq" and "decoder_input_ids" not in kept:
         kept |= _decoder_inputs(subject, batch)
-    return kept
+    asked = {key: batch[key] for key in held & set(batch)}
+    return kept | asked if asked and _asks_for_labels(subject, kept, kept | asked) else kept
+
+
+def _asks_for_labels(subject: Subject, kept: Any, whole: Any) -> bool:
+    """Whether the forward pass fails without labels and not with them, whatever its default says.
+
+    A model of one's own often computes its loss each time. It is tried once.
+    """
+    if "asks_for_labels" not in subject.__dict__:
+        subject.__dict__["asks_for_labels"] = not _passes(subject, kept) and _passes(subject, whole)
+    return subject.__dict__["asks_for_labels"]
+
+
+def _passes(subject: Subject, batch: Any) -> bool:
+    try:
+        with quiet(subject):
+            subject.forward(batch)
+    except Exception:
+        return False
+    return True
 
 
 def _required(subject: Subject, name: str) -> bool:

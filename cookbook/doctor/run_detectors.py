@@ -18,7 +18,7 @@ QUIET = 3  # training passes in a row without dropout
 WAITING, WAITED = 0.3, 50  # share of a step, steps
 WINDOWS, GROWTH = 5, 0.05
 LATEST, STEADY = 10, 0.05  # losses at chance in a collapsed run, and how far they may scatter
-HELD = 48  # past losses whose graph is still in memory
+HELD, SPANNED = 24, 8  # past losses whose graph is still in memory, of so many steps at least
 
 
 def batches_without_labels(run: Run) -> Iterator[Finding]:
@@ -148,7 +148,8 @@ def waiting_for_data(run: Run) -> Iterator[Finding]:
 def memory_grows(run: Run) -> Iterator[Finding]:
     """H2: graphs of past losses are kept, or the accelerator's memory rises without end."""
     alive, of = run.graphs
-    if of >= HELD and alive >= 0.95 * of:
+    spanned = 2 * of * run.steps / max(1, run.forwards)  # every second pass is looked at
+    if of >= HELD and alive >= 0.95 * of and spanned >= SPANNED:
         yield Finding(
             "H2", "warn",
             f"the graphs of {alive} of the latest {of} losses are still in memory (bound: "

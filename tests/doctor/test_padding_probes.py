@@ -61,6 +61,22 @@ def test_a_model_that_ignores_its_mask_is_found(tiny_bert):
     assert verdicts(Mean(False), rows(0)) == [("T10", "error")]
 
 
+@pytest.mark.parametrize("end", [0, -1])
+def test_a_head_that_hands_everything_on_is_asked(tiny_bert, tokenizer, end):
+    class Head(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = tiny_bert("BertModel")
+            self.last = torch.nn.Linear(self.body.config.hidden_size, 2)
+
+        def forward(self, **given):
+            given.pop("labels", None)
+            return {"logits": self.last(self.body(**given).last_hidden_state[:, end])}
+
+    said = verdicts(Head(), rows(tokenizer.pad_token_id), processing_class=tokenizer)
+    assert said == ([] if end == 0 else [("T10", "error")])
+
+
 HEALTHY = {
     "gpt2": lambda: transformers.GPT2LMHeadModel(
         transformers.GPT2Config(n_embd=32, n_layer=2, n_head=2, vocab_size=99)),

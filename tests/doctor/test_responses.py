@@ -29,6 +29,30 @@ def test_labels_that_a_forward_pass_requires_are_shown():
     assert "labels" in responses.inputs(Subject(Strict(), train_dataset=rows()))
 
 
+class Insists(nn.Module):
+    """Its labels have a default, and its loss is computed all the same."""
+
+    def __init__(self, insists=True):
+        super().__init__()
+        self.out, self.insists, self.seen = nn.Linear(1, 3), insists, []
+
+    def forward(self, input_ids, labels=None):
+        self.seen.append(labels is not None)
+        logits = self.out(input_ids[:, :1].float())
+        if labels is not None or self.insists:
+            return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
+        return {"logits": logits}
+
+
+@pytest.mark.parametrize("insists", [True, False])
+def test_labels_that_the_loss_needs_are_shown(insists):
+    data = [{"input_ids": torch.arange(4), "labels": torch.tensor(i % 3)} for i in range(8)]
+    subject = Subject(Insists(insists), train_dataset=data)
+    assert ("labels" in responses.inputs(subject)) is insists
+    responses.inputs(subject)
+    assert subject.model.seen == ([False, True] if insists else [False])  # it is tried once
+
+
 def test_a_decoder_gets_its_inputs():
     config = transformers.T5Config(vocab_size=99, d_model=16, d_kv=8, d_ff=16, num_layers=1,
                                    num_heads=2, decoder_start_token_id=0)  # fmt: skip
