@@ -24,13 +24,14 @@ from cookbook.doctor.subject import Subject
 # of functions. Those of the PROBES run the model; everything is put back after each of them.
 READERS = ("label_checks", "target_checks", "row_checks", "content_checks", "duplicate_checks",
            "randomness_checks", "collation_checks", "mask_checks", "masking_checks",
-           "ending_checks", "text_checks", "checkpoint_checks", "shape_checks", "model_checks",
-           "adapter_checks", "optimizer_checks", "argument_checks")  # fmt: skip
+           "ending_checks", "span_checks", "text_checks", "checkpoint_checks", "shape_checks",
+           "model_checks", "adapter_checks", "optimizer_checks", "argument_checks")  # fmt: skip
 PROBES = ("forward_probes", "causality_probes", "padding_probes", "packing_probes",
           "tokenizer_probes", "loss_probes", "logit_probes", "ascent_probes", "gradient_probes",
           "finite_probes", "adapter_probes", "accumulation_probes", "metric_probes", "contrastive",
           "learning_probes", "alignment_probes", "held_out_label_probes", "tag_alignment_probes",
-          "precision_probes", "saving_probes", "reversal_probes")  # fmt: skip
+          "span_alignment_probes", "precision_probes", "saving_probes",
+          "reversal_probes")  # fmt: skip
 
 __all__ = ["PROBES", "READERS", "Skip", "attempt", "examine", "run"]
 
