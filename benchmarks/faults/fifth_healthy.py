@@ -212,7 +212,10 @@ def the_top_layer_drawn_anew_on_purpose(seed: int) -> Recipe:
     recipe = bert(seed)
 
     def again(model: nn.Module) -> None:
-        layers(model)[-1].apply(model._init_weights)
+        for module in layers(model)[-1].modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, 0.0, model.config.initializer_range)
+                nn.init.zeros_(module.bias)
 
     after(recipe, again)
     return recipe
@@ -296,7 +299,7 @@ def the_same_text_on_both_sides(seed: int) -> Recipe:
 @healthy
 def masked_once_and_for_all(seed: int) -> Recipe:
     """Static masking: the masks of each row are drawn before the training."""
-    recipe = changed(mlm(seed), lr=2e-3, steps=120)
+    recipe = changed(mlm(seed), lr=2e-3, steps=60)
     masking, draws = recipe.collate, torch.Generator().manual_seed(seed)
 
     def hidden(row: dict) -> dict:
@@ -310,4 +313,4 @@ def masked_once_and_for_all(seed: int) -> Recipe:
 
     recipe.train = [hidden(row) for row in recipe.train]
     recipe.eval = [hidden(row) for row in recipe.eval]
-    return evaluated(changed(recipe, collate=masking.pad), 40)
+    return evaluated(changed(recipe, collate=masking.pad), 30)

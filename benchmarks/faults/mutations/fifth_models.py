@@ -99,13 +99,7 @@ def an_adapter_for_feature_extraction_on_a_classifier(r: Recipe) -> None:
     """`task_type="FEATURE_EXTRACTION"` in the LoRA settings: the new head stays frozen."""
     targets = ["q_lin", "v_lin"] if r.family == "tagging" else ["query", "value"]
     config = peft.LoraConfig(task_type="FEATURE_EXTRACTION", r=4, target_modules=targets)
-
-    def wrapped(model: nn.Module) -> nn.Module:
-        made = peft.get_peft_model(model, config)
-        made.forward = made.base_model.forward
-        return made
-
-    after(r, wrapped)
+    after(r, lambda model: peft.get_peft_model(model, config))
 
 
 @fifth("M3", "mlm gpt2 t5")

@@ -30,9 +30,7 @@ class Decoder(nn.Module):
     def forward(self, input_ids=None, attention_mask=None, labels=None, **more):
         length = input_ids.shape[1]
         hidden = self.words(input_ids) + self.places(torch.arange(length))
-        hidden = self.layers(
-            hidden, mask=self.mask(length), src_key_padding_mask=attention_mask == 0
-        )
+        hidden = self.layers(hidden, mask=self.mask(length))
         logits, loss = self.head(hidden), None
         if labels is not None:
             loss = functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())

@@ -84,7 +84,7 @@ def the_plan_is_of_one_epoch_and_the_run_of_three(r: Recipe) -> None:
     )  # fmt: skip
 
 
-@fifth("O4", "gpt2 sft tagging", online=True)
+@fifth("O4", "gpt2 lora-sft tagging", online=True)
 def training_step_moves_the_schedule_as_well(r: Recipe) -> None:
     """`self.lr_scheduler.step()` in an overridden `training_step`; the `Trainer` does it too."""
 
@@ -155,7 +155,7 @@ def more_micro_batches_than_an_epoch_has(r: Recipe) -> None:
     r.line.step = r.line.zero = r.line.schedule = never
 
 
-@fifth("O7", "sft mlm lora", online=True)
+@fifth("O7", "lora-sft mlm lora", online=True)
 def training_step_that_clears_its_gradients(r: Recipe) -> None:
     """`model.zero_grad()` at the end of an overridden `training_step`, before the update."""
 
@@ -186,8 +186,9 @@ def a_limit_of_a_thousandth_under_sgd(r: Recipe) -> None:
 
 @fifth("O9", "tagging mlm", online=True)
 def max_grad_norm_mistaken_for_the_rate(r: Recipe) -> None:
-    """`max_grad_norm=2e-5`: the rate was written into the wrong argument."""
-    r.clip, r.steps = 2e-5, 80
+    """`max_grad_norm=2e-5` under SGD: the rate was written into the wrong argument."""
+    r.clip, r.steps, r.lr = 2e-5, 80, 0.1
+    r.args |= {"optim": "sgd"}
 
 
 @fifth("O10", "gpt2 sft", online=True)

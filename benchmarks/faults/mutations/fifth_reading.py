@@ -60,14 +60,10 @@ class _Noisy:
         return batch
 
 
-@fifth("D7", "vit tagging")
+@fifth("D7", "vit tagging", loop="plain")
 def noise_from_a_random_state_of_the_collator(r: Recipe) -> None:
     """`np.random.RandomState(42)` in the collator's `__init__`, copied into each worker."""
-    r.collate = _Noisy(r.collate, r.tokenizer)
-    if r.loop == "plain":
-        r.loader |= {"num_workers": 2}
-    else:
-        r.args |= {"dataloader_num_workers": 2}
+    r.loader |= {"num_workers": 2, "collate_fn": _Noisy(r.collate, r.tokenizer)}
 
 
 def seed_everything(worker: int) -> None:
