@@ -207,10 +207,10 @@ def the_number_of_the_row_instead_of_its_text(r: Recipe) -> None:
     r.eval_every = 15
 
 
-@fifth("H3", "sft gpt2 tagging", advice=True)
+@fifth("H3", "sft gpt2 t5", advice=True)
 def every_row_padded_to_ninety_six_in_the_map(r: Recipe) -> None:
     """`padding="max_length"` in `map`, though the rows are short."""
-    length, pad = 48 if r.family == "tagging" else 96, r.tokenizer.pad_token_id
+    length, pad = 96, r.tokenizer.pad_token_id
 
     def padded(row: dict) -> dict:
         gap = length - len(row["input_ids"])
