@@ -52,16 +52,6 @@ def a_plan_in_two_phases_with_two_warmups(seed: int) -> Recipe:
 
 
 @healthy
-def adamax_without_a_warmup(seed: int) -> Recipe:
-    """Adamax and a constant rate."""
-    return changed(
-        vit(seed),
-        optimizer=lambda model: torch.optim.Adamax(model.parameters(), lr=1e-2),
-        schedule=lambda o: torch.optim.lr_scheduler.ConstantLR(o, 1.0),
-    )
-
-
-@healthy
 def rectified_adam_with_decoupled_decay(seed: int) -> Recipe:
     """RAdam needs no warm-up; matrices alone decay."""
 
@@ -189,18 +179,6 @@ def squares_of_the_normaliser_kept_small(seed: int) -> Recipe:
         return KeptSmall
 
     return changed(recipe, trainer=trainer)
-
-
-@healthy
-def brier_scores_of_shares(seed: int) -> Recipe:
-    """The squared distance of the shares from the label, summed over classes."""
-
-    def loss(outputs: Any, y: Any) -> torch.Tensor:
-        scores, labels = scores_and_labels(outputs, y)
-        target = functional.one_hot(labels, scores.shape[-1])
-        return ((scores.softmax(-1) - target) ** 2).sum(-1).mean()
-
-    return changed(vit(seed), loss=loss, lr=5e-3)
 
 
 # -- what is trained -----------------------------------------------------------------------------
