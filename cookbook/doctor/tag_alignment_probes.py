@@ -27,6 +27,7 @@ SENTENCES, WORDS, FEWEST = 20, 900, 200  # at least, at most and at least that a
 BEATS = 4.0  # deviations of the twins; a word tells more of its tag than a text of its class
 HALVED = 0.5  # share of the errors that a neighbour may leave before it is the better owner
 CLEARLY = 4.0  # standard errors by which it must be
+WORN, OTHERS = 0.5, 0.1  # share of special tokens with a tag, and of these of another kind
 
 
 @dataclass(frozen=True)
@@ -199,4 +200,29 @@ def _told(ids: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> float:
     return right / len(ids)
 
 
-CHECKS = (check_tags_belong,)
+def check_special_tokens_have_no_tags(subject: Subject) -> Iterable[Finding]:
+    """Tags of several kinds on the tokens that the tokenizer adds belong to words beside them."""
+    first = getattr(subject.tokenizer, "cls_token_id", None)
+    if subject.kind != "tagger" or first is None or len(subject.train.rows) < SENTENCES:
+        raise Skip("does not apply")
+    tags = []
+    for batch in subject.train.batches:
+        labels = subject.labels(batch)
+        ids = batch.get("input_ids") if isinstance(batch, Mapping) else None
+        if labels is None or ids is None or ids.shape != labels.shape or labels.dim() != 2:
+            raise Skip("does not apply")
+        tags += labels[ids == first].tolist()
+    worn = [tag for tag in tags if tag >= 0]
+    rest = len(worn) - max((worn.count(tag) for tag in set(worn)), default=0)
+    if len(worn) > WORN * len(tags) and rest > OTHERS * len(worn):
+        yield Finding(
+            "D8", "error",
+            f"{len(worn)} of {len(tags)} {subject.tokenizer.cls_token} carry a tag, of "
+            f"{len(set(worn))} kinds (bound: none, or one for all): the tags are those of words, "
+            "and stand beside them",
+            "align the tags by word_ids(), with -100 on special tokens",
+            {"tagged": len(worn), "of": len(tags)},
+        )  # fmt: skip
+
+
+CHECKS = (check_special_tokens_have_no_tags, check_tags_belong)

@@ -86,3 +86,21 @@ def test_the_probe_permutes_within_a_place_only(found):
     table = probes._table(ids, labels, torch.ones_like(ids, dtype=torch.bool))
     places = np.eye(4, dtype=np.float32)[table.places]
     assert abs(probes._probe("place", places @ places.T, table).distance) < 1
+
+
+@pytest.mark.parametrize(
+    ("worn", "expected"), [("none", []), ("one kind", []), ("a word's", [("D8", "error")])]
+)
+def test_tags_on_the_tokens_that_a_tokenizer_adds(tiny_bert, tokenizer, worn, expected):
+    data = []
+    for i in range(60):
+        row = dict(tokenizer("the solver returns an array"))
+        size = len(row["input_ids"])
+        tags = [(i + k) % 3 for k in range(size - 2)]
+        own = {"none": [-100, *tags], "one kind": [0, *tags], "a word's": [*tags, 0]}[worn]
+        data.append(row | {"labels": [*own, -100]})
+    model = tiny_bert("BertForTokenClassification", num_labels=3)
+    subject = Subject(model, train_dataset=data, processing_class=tokenizer)
+    check = probes.check_special_tokens_have_no_tags
+    said, why = examination.attempt(check, subject)
+    assert not why and [(f.fault, f.severity) for f in said] == expected
