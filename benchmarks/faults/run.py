@@ -89,7 +89,7 @@ def start() -> None:
 
 def recipe_of(task: Task) -> Any:
     """The script of a task, with its fault in it."""
-    from faults import families, held_out_family
+    from faults import families, held_out_family, span_family
 
     if not task.fault:
         recipe = healthy_scripts()[task.name](task.seed)
@@ -98,6 +98,7 @@ def recipe_of(task: Task) -> Any:
     mutation = verdicts()[task.name]
     loop = {"loop": mutation.loop} if mutation.loop else {}
     scripts = families.FAMILIES | {held_out_family.NAME: held_out_family.tagging}
+    scripts |= {span_family.NAME: span_family.span}
     recipe = scripts[task.family](task.seed, **loop)
     recipe.online = mutation.online
     mutation.apply(recipe)
