@@ -31,13 +31,13 @@ class Sequences:
         }
 
 
-@sixth("T2", "sft lora-sft t5 tagging")
+@sixth("T2", "t5 lora-sft")
 def pad_sequence_with_its_default(r: Recipe) -> None:
     """pad_sequence(labels, batch_first=True) fills with 0, which is a label like any other."""
     r.collate = Sequences(r.tokenizer.pad_token_id, 0)
 
 
-@sixth("T2", "gpt2 sft lora-sft")
+@sixth("T2", "gpt2 lora-sft sft")
 def labels_cloned_after_the_padding(r: Recipe) -> None:
     """batch["labels"] = batch["input_ids"].clone() is the last line of the collator."""
     names = ("input_ids", "attention_mask")
@@ -50,7 +50,7 @@ def labels_cloned_after_the_padding(r: Recipe) -> None:
     r.collate = collate
 
 
-@sixth("T3", "sft lora-sft")
+@sixth("T3", "lora-sft sft")
 def the_prompt_measured_with_its_padding(r: Recipe) -> None:
     """len(tokenizer(prompt, padding="max_length")) is the whole row, and all of it is hidden."""
 
@@ -62,7 +62,7 @@ def the_prompt_measured_with_its_padding(r: Recipe) -> None:
     rows(r, hidden)
 
 
-@sixth("T3", "span", also=("T4", "P1"))
+@sixth("T3", "span", also=("M4", "D8"))
 def places_counted_in_characters(r: Recipe) -> None:
     """start_positions are the characters of the answer: most lie beyond the row and are ignored."""
 
@@ -73,24 +73,26 @@ def places_counted_in_characters(r: Recipe) -> None:
     rows(r, counted)
 
 
-@sixth("T3", "tagging gpt2 t5")
+@sixth("T3", "t5 tagging gpt2")
 def short_rows_whose_labels_are_all_ignored(r: Recipe) -> None:
-    """A filter against noise sets the labels of rows under a length to -100 and keeps the rows."""
-    limit = sorted(len(row["input_ids"]) for row in r.train)[len(r.train) // 4]
+    """A filter against noise sets the labels of rows of few words to -100 and keeps the rows."""
 
-    def hidden(row: dict) -> dict:
-        labels = row.get("labels", row["input_ids"])
-        short = len(row["input_ids"]) <= limit
-        return row | {"labels": [-100] * len(labels) if short else list(labels)}
+    def hidden(part: list) -> list:
+        made = sorted(part, key=lambda row: len(row["input_ids"]))
+        for place, row in enumerate(made):
+            labels = list(row.get("labels", row["input_ids"]))
+            short = place < len(made) // 4
+            made[place] = row | {"labels": [-100] * len(labels) if short else labels}
+        return made
 
-    rows(r, hidden)
+    r.train, r.eval = hidden(r.train), hidden(r.eval)
     r.collate = Padding(r.tokenizer.pad_token_id)
 
 
 # -- T10 -----------------------------------------------------------------------------------------
 
 
-@sixth("T10", "span bert tagging t5 mlm", loop="plain")
+@sixth("T10", "span mlm t5", loop="plain", online=True)
 def the_model_is_called_without_its_mask(r: Recipe) -> None:
     """The line is model(input_ids=..., labels=...); the mask stays in the batch."""
 
@@ -113,7 +115,7 @@ def mask_and_token_types_change_places(r: Recipe) -> None:
     batches(r, swapped)
 
 
-@sixth("T10", "gpt2 sft contrastive lora-sft")
+@sixth("T10", "contrastive sft")
 def a_mask_of_whatever_is_above_zero(r: Recipe) -> None:
     """(input_ids > 0) copied from BERT, where padding is 0; the batch is padded on the left."""
     if r.family == "contrastive":
@@ -160,7 +162,7 @@ def samples_shown_after_each_evaluation(r: Recipe) -> None:
     r.eval_every = 20
 
 
-@sixth("T12", "sft lora-sft")
+@sixth("T12", "lora-sft sft")
 def conversations_joined_into_blocks(r: Recipe) -> None:
     """group_texts of the language-model script joins conversations under one mask."""
 
@@ -193,7 +195,7 @@ def short_rows_put_behind_each_other_to_save_padding(r: Recipe) -> None:
 # -- H3 ------------------------------------------------------------------------------------------
 
 
-@sixth("H3", "gpt2 sft t5 contrastive span", advice=True)
+@sixth("H3", "span sft contrastive", advice=True)
 def every_batch_as_wide_as_the_model(r: Recipe) -> None:
     """padding="max_length", and the longest row of a batch is half of that."""
     pad, wide = r.tokenizer.pad_token_id, 48 if r.family in ("contrastive", "span") else 96

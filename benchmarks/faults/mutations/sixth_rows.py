@@ -17,7 +17,7 @@ from faults.table import sixth
 PLACES = ("start_positions", "end_positions")
 
 
-@sixth("D1", "span bert tagging gpt2 contrastive vit sft t5")
+@sixth("D1", "span vit")
 def slices_that_overlap(r: Recipe) -> None:
     """rows[:384] is trained on, and rows[320:...] is evaluated on."""
     if r.family == "vit":
@@ -26,7 +26,7 @@ def slices_that_overlap(r: Recipe) -> None:
         r.eval = [*r.train[320:], *r.eval[:64]]
 
 
-@sixth("D1", "span lora lora-sft mlm")
+@sixth("D1", "span mlm")
 def augmented_and_then_split_at_random(r: Recipe) -> None:
     """Each row is copied as an augmentation that changes nothing, and random_split comes after."""
     pool = [*r.train, *r.train[:128]]
@@ -46,7 +46,7 @@ def every_accepted_answer_is_a_row(r: Recipe) -> None:
     r.train = [*r.train, *more]
 
 
-@sixth("D2", "bert lora vit")
+@sixth("D2", "vit bert lora")
 def a_row_for_each_of_its_topics(r: Recipe) -> None:
     """Rows with several topics were exploded into one row a topic."""
     if r.family == "vit":
@@ -83,7 +83,7 @@ def the_rare_classes_are_a_handful(r: Recipe) -> None:
     r.eval_every, r.lr = 20, 1e-3
 
 
-@sixth("D5", "bert lora vit", loop="plain")
+@sixth("D5", "vit lora", loop="plain")
 def shuffle_left_at_its_default(r: Recipe) -> None:
     """The rows come folder by folder, one a class, and the loader's shuffle stays False."""
     if r.family == "vit":
@@ -136,7 +136,7 @@ class Brightened(Dataset):
         return x * float(0.6 + 0.8 * self.draw.random_sample()), y
 
 
-@sixth("D6", "span bert tagging lora vit")
+@sixth("D6", "span lora")
 def one_dataset_class_for_both_splits(r: Recipe) -> None:
     """The Dataset class augments in __getitem__, and validation is made of the same class."""
     if r.family == "vit":
@@ -146,7 +146,7 @@ def one_dataset_class_for_both_splits(r: Recipe) -> None:
     r.train, r.eval = Blanking(r.train, mask), Blanking(r.eval, mask)
 
 
-@sixth("D7", "span bert tagging vit", loop="plain")
+@sixth("D7", "span vit", loop="plain")
 def an_augmentation_with_a_state_of_its_own(r: Recipe) -> None:
     """The Dataset holds a RandomState made in __init__, and two workers inherit it."""
     mask = r.tokenizer.mask_token_id if r.tokenizer else 0
@@ -218,7 +218,7 @@ def _windows(tokens: Any, examples: list) -> list:
     return made
 
 
-@sixth("D8", "span bert lora vit tagging")
+@sixth("D8", "span tagging")
 def two_lists_shuffled_one_after_the_other(r: Recipe) -> None:
     """random.shuffle(texts) and then random.shuffle(labels), each in an order of its own."""
     if r.family == "vit":
@@ -240,7 +240,7 @@ def two_lists_shuffled_one_after_the_other(r: Recipe) -> None:
     r.train = made
 
 
-@sixth("D9", "bert lora mlm gpt2 t5 contrastive span tagging")
+@sixth("D9", "span gpt2")
 def emptied_by_the_cleaning(r: Recipe) -> None:
     """A regular expression that cleans the texts leaves nothing of one in eight."""
 

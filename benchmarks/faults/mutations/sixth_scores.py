@@ -65,7 +65,7 @@ def shifted_in_the_rows_and_by_the_model(r: Recipe) -> None:
     r.collate = Padding(r.tokenizer.pad_token_id)
 
 
-@sixth("L1", "gpt2 sft lora-sft", loop="trainer")
+@sixth("L1", "gpt2 sft", loop="trainer")
 def a_trainer_that_compares_each_place_with_itself(r: Recipe) -> None:
     """compute_loss of a tagger over the scores of a decoder: each token is told to copy itself."""
 
@@ -90,7 +90,7 @@ def labels_shifted_as_a_decoder_needs_it(r: Recipe) -> None:
     r.loss = loss
 
 
-@sixth("L2", "span vit bert tagging", loop="plain")
+@sixth("L2", "span vit", loop="plain")
 def softmaxed_scores_given_to_the_cross_entropy(r: Recipe) -> None:
     """loss_fn(F.softmax(logits, dim=-1), labels), and CrossEntropyLoss takes it once more."""
     criterion(r, lambda scores, y: functional.cross_entropy(scores.softmax(-1), y))
@@ -107,38 +107,37 @@ class Shares(nn.Module):
         return self.inner(x).softmax(self.dim)
 
 
-@sixth("L2", "span tagging gpt2", loop="trainer")
+@sixth("L2", "span gpt2", loop="trainer")
 def a_softmax_put_behind_the_head(r: Recipe) -> None:
     """nn.Sequential(head, nn.Softmax()), so that the model tells probabilities."""
     wrapped(r, lambda inner: Shares(inner, 1 if r.family == "span" else -1))
 
 
-@sixth("L4", "span vit bert gpt2", loop="plain")
+@sixth("L4", "span gpt2", loop="plain")
 def a_minus_before_nll_loss(r: Recipe) -> None:
     """-F.nll_loss(log_probs, y), and nll_loss has its minus already."""
     criterion(r, lambda scores, y: -functional.nll_loss(scores.log_softmax(-1), y))
 
 
-@sixth("L4", "span t5 contrastive tagging", loop="plain")
+@sixth("L4", "span contrastive t5", loop="plain", online=True)
 def a_step_by_hand_uphill(r: Recipe) -> None:
     """p += lr * p.grad in a loop of one's own."""
 
     def step(optimizer: Any) -> None:
-        optimizer.step()  # counts the schedule; its own step is taken back below
         with torch.no_grad():
             for group in optimizer.param_groups:
                 for parameter in group["params"]:
                     if parameter.grad is not None:
-                        parameter += 20 * group["lr"] * parameter.grad
+                        parameter += group["lr"] * parameter.grad
 
-    r.optimizer = lambda model: torch.optim.SGD(model.parameters(), lr=1e-3)
+    r.optimizer = lambda model: torch.optim.SGD(model.parameters(), lr=3e-2)
     r.line.step = step
 
 
 # -- L3 ------------------------------------------------------------------------------------------
 
 
-@sixth("L3", "gpt2 sft tagging", loop="trainer")
+@sixth("L3", "gpt2 tagging", loop="trainer")
 def compute_loss_that_drops_the_count(r: Recipe) -> None:
     """An own compute_loss takes the mean of each micro-batch and ignores num_items_in_batch."""
 
@@ -156,7 +155,7 @@ def compute_loss_that_drops_the_count(r: Recipe) -> None:
     r.batch, r.accumulation = 4, 4
 
 
-@sixth("L3", "span bert gpt2 vit contrastive", loop="plain", online=True)
+@sixth("L3", "span contrastive", loop="plain", online=True)
 def the_running_sum_differentiated_each_time(r: Recipe) -> None:
     """loss_sum += loss; loss_sum.backward(retain_graph=True): the first part counts four times."""
     r.accumulation = 4
@@ -199,7 +198,7 @@ def the_least_likely_place_is_taken(r: Recipe) -> None:
     r.metrics = exact_match
 
 
-@sixth("E1", "bert lora vit")
+@sixth("E1", "vit lora")
 def the_threshold_of_a_task_of_two(r: Recipe) -> None:
     """(scores[:, 1] > 0) == labels, copied from a script with two classes."""
 
@@ -221,7 +220,7 @@ def places_without_a_tag_pulled_into_the_mean(r: Recipe) -> None:
     r.metrics = accuracy
 
 
-@sixth("E2", "span tagging bert t5", loop="plain", online=True)
+@sixth("E2", "span t5", loop="plain", online=True)
 def batches_of_evaluation_that_stop_early(r: Recipe) -> None:
     """range(0, n - size, size): the last batch of evaluation is never made."""
     order = list(range(len(r.eval)))
@@ -230,7 +229,7 @@ def batches_of_evaluation_that_stop_early(r: Recipe) -> None:
     r.eval_every = 20
 
 
-@sixth("E2", "span gpt2 contrastive vit", loop="plain", online=True)
+@sixth("E2", "span contrastive", loop="plain", online=True)
 def a_random_sample_of_the_evaluation(r: Recipe) -> None:
     """SubsetRandomSampler of the first two thirds, left over from a split by indices."""
     part = list(range(2 * len(r.eval) // 3))
@@ -238,10 +237,10 @@ def a_random_sample_of_the_evaluation(r: Recipe) -> None:
     r.eval_every = 20
 
 
-# -- M7 in a loss --------------------------------------------------------------------------------
+# -- M8 ------------------------------------------------------------------------------------------
 
 
-@sixth("M8", "span vit bert", loop="plain")
+@sixth("M8", "span vit", loop="plain")
 def a_loss_told_to_require_a_gradient(r: Recipe) -> None:
     """The loss counts wrong argmaxes; loss.requires_grad_(True) silences the error."""
 
@@ -253,7 +252,7 @@ def a_loss_told_to_require_a_gradient(r: Recipe) -> None:
     r.loss = lambda outputs, batch: before(outputs, batch).requires_grad_(True)
 
 
-@sixth("M8", "span gpt2 contrastive tagging")
+@sixth("M8", "span contrastive")
 def embeddings_made_into_a_new_tensor(r: Recipe) -> None:
     """torch.tensor(embeddings.tolist()) between the embedding and the layers."""
 

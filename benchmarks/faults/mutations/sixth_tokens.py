@@ -18,7 +18,7 @@ from faults.recipe import Recipe
 from faults.table import sixth
 
 
-@sixth("T1", "sft lora-sft")
+@sixth("T1", "lora-sft sft")
 def the_library_collator_under_pad_is_eos(r: Recipe) -> None:
     """pad_token = eos_token, and DataCollatorForLanguageModeling hides every pad from the loss."""
     import transformers
@@ -33,7 +33,7 @@ def the_library_collator_under_pad_is_eos(r: Recipe) -> None:
     r.collate = collate
 
 
-@sixth("T1", "sft lora-sft")
+@sixth("T1", "lora-sft sft")
 def one_call_for_prompt_and_answer(r: Recipe) -> None:
     """tokenizer(prompt + answer) is trusted to end the row, and it does not."""
 
@@ -73,14 +73,14 @@ def contexts_cut_to_a_few_pieces(r: Recipe) -> None:
     rows(r, cut)
 
 
-@sixth("T4", "sft lora-sft")
+@sixth("T4", "lora-sft sft")
 def a_limit_meant_for_the_prompt(r: Recipe) -> None:
     """max_length=14 was measured on the prompts; prompt and answer together are cut there."""
     names = ("input_ids", "attention_mask", "labels")
     rows(r, lambda row: row | {name: row[name][:14] for name in names})
 
 
-@sixth("T5", "bert mlm span tagging lora")
+@sixth("T5", "span tagging mlm")
 def lower_casing_switched_off(r: Recipe) -> None:
     """do_lower_case=False over a vocabulary in small letters, and the texts come in capitals."""
     tokens = copy.deepcopy(material.tokenizer("bert"))
@@ -89,14 +89,14 @@ def lower_casing_switched_off(r: Recipe) -> None:
     r.tokenizer = tokens
 
 
-@sixth("T5", "bert mlm lora tagging")
+@sixth("T5", "mlm lora")
 def pieces_of_sentencepiece_given_to_wordpiece(r: Recipe) -> None:
     """The texts were cut by another tokenizer, and its marks stand before the words."""
     tokens = material.tokenizer("bert")
     tokenized(r, Rewriting(tokens, lambda text: "".join(f" \u2581{w}" for w in text.split())))
 
 
-@sixth("T6", "mlm gpt2 sft t5 span bert tagging lora-sft")
+@sixth("T6", "span lora-sft")
 def a_vocabulary_file_without_its_first_line(r: Recipe) -> None:
     """vocab.txt lost a line on its way: each token has the number of the one before."""
     special = set(r.tokenizer.all_special_ids)
@@ -116,7 +116,7 @@ def a_vocabulary_file_without_its_first_line(r: Recipe) -> None:
     r.tokenizer = fewer
 
 
-@sixth("T7", "sft lora-sft")
+@sixth("T7", "lora-sft sft")
 def bos_set_before_an_encoding_that_has_it(r: Recipe) -> None:
     """[bos] + tokenizer(prompt): the tokenizer has put it there already."""
     bos = r.tokenizer.bos_token_id
@@ -128,7 +128,7 @@ def bos_set_before_an_encoding_that_has_it(r: Recipe) -> None:
     rows(r, begun)
 
 
-@sixth("T7", "span bert lora mlm")
+@sixth("T7", "span bert")
 def cls_and_sep_written_into_the_text(r: Recipe) -> None:
     """The text is f"[CLS] {text} [SEP]", and the tokenizer adds both once more."""
     first, last = r.tokenizer.cls_token_id, r.tokenizer.sep_token_id
@@ -146,7 +146,7 @@ def cls_and_sep_written_into_the_text(r: Recipe) -> None:
     rows(r, written)
 
 
-@sixth("T8", "span bert lora")
+@sixth("T8", "span lora")
 def marks_of_question_and_context_nobody_added(r: Recipe) -> None:
     """[QUESTION] and [CONTEXT] are written before the texts and fall to pieces."""
     if r.family != "span":
@@ -171,7 +171,7 @@ def marks_of_question_and_context_nobody_added(r: Recipe) -> None:
         setattr(r, name, kept)
 
 
-@sixth("T8", "sft lora-sft")
+@sixth("T8", "lora-sft sft")
 def tool_calls_between_marks_nobody_added(r: Recipe) -> None:
     """Answers stand between <tool_call> and </tool_call>, which the vocabulary does not have."""
     made = []
@@ -204,7 +204,7 @@ def _marked(r: Recipe) -> None:
     rows(r, held)
 
 
-@sixth("T9", "span tagging gpt2 t5")
+@sixth("T9", "span t5")
 def resized_before_the_marks_were_added(r: Recipe) -> None:
     """resize_token_embeddings(len(tokenizer)) stands a line above add_special_tokens."""
     size = len(r.tokenizer)
@@ -212,7 +212,7 @@ def resized_before_the_marks_were_added(r: Recipe) -> None:
     _marked(r)
 
 
-@sixth("T9", "span tagging bert")
+@sixth("T9", "span bert")
 def a_mark_whose_row_is_frozen(r: Recipe) -> None:
     """The embedding was resized for the mark and then frozen with the rest of its kind."""
     _marked(r)
@@ -267,7 +267,7 @@ def label_names_copied_from_another_script(r: Recipe) -> None:
     r.args = r.args | {"label_names": ["label"]}
 
 
-@sixth("T14", "bert lora tagging", loop="trainer")
+@sixth("T14", "lora tagging", loop="trainer")
 def a_column_that_the_trainer_removes(r: Recipe) -> None:
     """The column is called topic, no argument of the forward, and is removed as unused."""
     import datasets
