@@ -46,7 +46,7 @@ def train_called_with_the_flag_of_the_configuration(r: Recipe) -> None:
     after(r, _livelier)
 
 
-@sixth("M7", "span lora lora-sft", loop="trainer", online=True)
+@sixth("M7", "span lora tagging", loop="trainer", online=True)
 def scored_in_compute_loss_by_a_helper_that_evaluates(r: Recipe) -> None:
     """compute_loss first measures the batch with a helper that calls eval() and nothing after."""
 
@@ -149,7 +149,7 @@ def normalised_down_the_batch(r: Recipe) -> None:
 
 
 @sixth("M8", "vit t5 sft", loop="plain")
-def the_first_layer_reads_a_copy_of_the_data(r: Recipe) -> None:
+def the_last_layer_reads_a_copy_of_the_data(r: Recipe) -> None:
     """hidden.data goes into the last layer, against an error about in-place changes."""
 
     def cut(model: nn.Module) -> None:

@@ -43,20 +43,12 @@ def angles_of_texts_with_themselves(r: Recipe) -> None:
 
 @sixth("P1", "mlm gpt2", loop="plain", online=True)
 def focal_weight_of_a_share_that_is_one(r: Recipe) -> None:
-    """-(1 - p) ** 0.5 * log(p): its slope has no end where p is one, and one batch is easy."""
-    count = [0]
+    """-(1 - p) ** 0.5 * log(p) over a low temperature: where p is one the slope has no end."""
 
     def focal(scores: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        count[0] += 1
-        if count[0] > 12:  # by now a token that is always there is sure
-            sure = functional.one_hot(y[:1], scores.shape[-1]) * 200.0
-            scores = torch.cat([scores[:1] + sure, scores[1:]])
-        share = scores.softmax(-1).gather(1, y[:, None])[:, 0]
-        return -((1 - share) ** 0.5 * share.log()).mean()
+        share = (scores / 0.05).softmax(-1).gather(1, y[:, None])[:, 0]
+        return -((1 - share) ** 0.5 * share.clamp(min=1e-6).log()).mean()
 
-    if r.family == "mlm":
-        before = r.loss
-        assert before is None
     criterion(r, focal)
 
 
@@ -96,15 +88,10 @@ def _scaled(r: Recipe, scaler: Any) -> None:
     r.line.backward = lambda loss: scaler.scale(loss.float()).backward()
 
 
-@sixth("P3", "span lora-sft", online=True)
+@sixth("P3", "span tagging contrastive", online=True)
 def cast_to_bfloat16_before_the_optimizer(r: Recipe) -> None:
     """model.to(torch.bfloat16) to save memory, and AdamW at 1e-5 on these weights."""
-    if r.family == "lora-sft":
-        r.prepare = lambda model: model
     after(r, lambda model: model.to(torch.bfloat16))
-    if r.family == "vit":
-        forward = r.line.forward
-        r.line.forward = lambda model, batch: forward(model, [batch[0].bfloat16(), batch[1]])
     r.lr, r.warmup = 1e-5, 0
 
 

@@ -26,7 +26,7 @@ def slices_that_overlap(r: Recipe) -> None:
         r.eval = [*r.train[320:], *r.eval[:64]]
 
 
-@sixth("D1", "span mlm")
+@sixth("D1", "span mlm lora-sft")
 def augmented_and_then_split_at_random(r: Recipe) -> None:
     """Each row is copied as an augmentation that changes nothing, and random_split comes after."""
     pool = [*r.train, *r.train[:128]]
