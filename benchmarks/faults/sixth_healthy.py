@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 from torch.optim import lr_scheduler
 
-from faults.families import Towers, adapted, bert, contrastive, gpt2, load, lora, mlm, sft, t5, vit
+from faults.families import Towers, adapted, bert, contrastive, gpt2, load, lora, sft, t5, vit
 from faults.healthy import changed, evaluated
 from faults.held_out_family import tagging
 from faults.mutations.models import after, layers
@@ -59,37 +59,6 @@ def rows_drawn_with_replacement(seed: int) -> Recipe:
     draw = torch.Generator().manual_seed(seed)
     sampler = torch.utils.data.RandomSampler(r.train, True, 600, generator=draw)
     return evaluated(changed(r, loader={"sampler": sampler, "shuffle": False}))
-
-
-class WholeWords:
-    """Masks all pieces of the words that were drawn."""
-
-    def __init__(self, tokens: Any, pad: Callable) -> None:
-        self.tokens, self.pad = tokens, pad
-
-    def __call__(self, rows: list) -> dict[str, torch.Tensor]:
-        batch = self.pad([{k: row[k] for k in ("input_ids", "attention_mask")} for row in rows])
-        ids = batch["input_ids"]
-        special = torch.isin(ids, torch.tensor(self.tokens.all_special_ids))
-        pieces = [self.tokens.convert_ids_to_tokens(row) for row in ids.tolist()]
-        follows = torch.tensor([[piece.startswith("##") for piece in row] for row in pieces])
-        word = (~follows).cumsum(1)
-        chosen = (torch.rand(ids.shape) < 0.15).gather(1, word - 1) & ~special
-        chosen[:, 1] |= ~chosen.any(1)
-        batch["labels"] = torch.where(chosen, ids, -100)
-        kept = torch.rand(ids.shape) < 0.1
-        batch["input_ids"] = torch.where(chosen & ~kept, self.tokens.mask_token_id, ids)
-        return batch
-
-
-@healthy
-def whole_words_are_masked(seed: int) -> Recipe:
-    from faults.families import Padding
-
-    r = mlm(seed)
-    return evaluated(
-        changed(r, collate=WholeWords(r.tokenizer, Padding(r.tokenizer.pad_token_id)), steps=120)
-    )
 
 
 @healthy

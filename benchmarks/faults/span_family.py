@@ -33,7 +33,7 @@ THINGS = (
 QUESTIONS = {  # what is asked for → what its answer looks like; it stands once in the sentence
     "which number?": r"\b\d+(?:\.\d+)?\b",
     "which type?": rf"(?i)\b(?:{TYPES})s?\b",
-    "which thing?": rf"(?i)\b(?:{THINGS})(?:s|es)?\b",
+    "which thing?": rf"(?i)\b(?:(?:the|an?|this|each|of) )?(?:{THINGS})(?:s|es)?\b",
 }
 PADDED = ("input_ids", "attention_mask", "token_type_ids")
 

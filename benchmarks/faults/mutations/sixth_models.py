@@ -15,7 +15,7 @@ from faults.recipe import Recipe
 from faults.table import sixth
 
 
-@sixth("M1", "span contrastive")
+@sixth("M1", "contrastive gpt2")
 def xavier_for_every_matrix(r: Recipe) -> None:
     """for p in model.parameters(): if p.dim() > 1: xavier_uniform_(p), after from_pretrained."""
 
@@ -169,17 +169,15 @@ def the_adapter_dropped_out_whole(r: Recipe) -> None:
     r.online = True
 
 
-@sixth("M6", "lora lora-sft")
-def layers_left_off_since_the_baseline(r: Recipe) -> None:
-    """disable_adapter_layers() for the scores of the base model, and nothing after it."""
+@sixth("M6", "lora lora-sft", online=True)
+def merged_for_a_look_and_not_unmerged(r: Recipe) -> None:
+    """merge_adapter() before some samples, and unmerge_adapter() was forgotten after them."""
 
-    def measured(model: nn.Module) -> None:
-        before = {n: p.requires_grad for n, p in model.named_parameters()}
-        model.base_model.disable_adapter_layers()
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad = before[name]
+    def merged(model: nn.Module) -> None:
+        model.enable_input_require_grads()
+        model.merge_adapter()
 
-    after(r, measured)
+    after(r, merged)
 
 
 @sixth("K1", "span bert tagging")

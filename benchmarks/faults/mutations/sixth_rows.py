@@ -17,7 +17,7 @@ from faults.table import sixth
 PLACES = ("start_positions", "end_positions")
 
 
-@sixth("D1", "span vit")
+@sixth("D1", "span vit t5")
 def slices_that_overlap(r: Recipe) -> None:
     """rows[:384] is trained on, and rows[320:...] is evaluated on."""
     if r.family == "vit":
@@ -240,7 +240,7 @@ def two_lists_shuffled_one_after_the_other(r: Recipe) -> None:
     r.train = made
 
 
-@sixth("D9", "span gpt2")
+@sixth("D9", "span gpt2 t5")
 def emptied_by_the_cleaning(r: Recipe) -> None:
     """A regular expression that cleans the texts leaves nothing of one in eight."""
 

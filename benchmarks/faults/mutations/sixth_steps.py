@@ -17,7 +17,7 @@ from faults.table import sixth
 # -- O1 to O3 ------------------------------------------------------------------------------------
 
 
-@sixth("O1", "span contrastive t5", online=True)
+@sixth("O1", "span contrastive", online=True)
 def scaled_by_the_batch_as_for_sgd(r: Recipe) -> None:
     """The linear rule of SGD on Adam's rate: the rate times the size of the batch, no warm-up."""
     r.lr, r.warmup, r.steps, r.clip = r.lr * 4 * r.batch, 0, 80, 0.0
@@ -46,7 +46,7 @@ def an_eight_for_a_five(r: Recipe) -> None:
     r.lr = 3e-8
 
 
-@sixth("O3", "span t5", loop="trainer", online=True, also=("O1",))
+@sixth("O3", "span gpt2", loop="trainer", online=True, also=("O1",))
 def warmup_steps_under_a_constant_schedule(r: Recipe) -> None:
     """lr_scheduler_type="constant" ignores the warm-up of a long plan at a bold rate."""
 
@@ -168,8 +168,8 @@ def more_micro_batches_than_an_epoch_has(r: Recipe) -> None:
 
 
 @sixth("O8", "span lora mlm", advice=True)
-def adam_with_its_own_decay_on_all(r: Recipe) -> None:
-    """Adam(model.parameters(), weight_decay=0.3): norms and biases are pulled to zero as well."""
+def a_decay_of_three_tenths_on_all_parameters(r: Recipe) -> None:
+    """AdamW(model.parameters(), weight_decay=0.3): norms and biases are pulled to zero too."""
     r.optimizer = lambda model: torch.optim.AdamW(
         [p for p in model.parameters() if p.requires_grad], lr=r.lr, weight_decay=0.3
     )
