@@ -161,12 +161,11 @@ def the_base_model_frozen_with_its_adapter(r: Recipe) -> None:
     after(r, frozen)
 
 
-@sixth("M6", "lora lora-sft")
+@sixth("M6", "lora lora-sft", online=True)
 def the_adapter_dropped_out_whole(r: Recipe) -> None:
     """lora_dropout=1.0 of one who took it for the share to keep."""
     task = "SEQ_CLS" if r.family == "lora" else "CAUSAL_LM"
     r.prepare = lambda model: adapted(model, task, lora_dropout=1.0)
-    r.online = True
 
 
 @sixth("M6", "lora lora-sft", online=True)

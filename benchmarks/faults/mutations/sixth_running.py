@@ -52,7 +52,7 @@ class Bucketed(Sampler):
 
 def _sampled(r: Recipe, sampler: Sampler) -> None:
     """Read through this sampler, in a loop of one's own or in the Trainer."""
-    r.steps, r.online = max(r.steps, 60), True
+    r.steps = max(r.steps, 60)
     if r.loop == "plain":
         r.loader = {"shuffle": False, "sampler": sampler, "generator": None}
         return
@@ -81,7 +81,7 @@ def buckets_that_are_drawn_alike(r: Recipe) -> None:
     _sampled(r, Bucketed([len(row["input_ids"]) for row in r.train], r.batch))
 
 
-@sixth("R1", "span tagging", online=True)
+@sixth("R1", "span bert tagging", online=True)
 def sixty_epochs_on_forty_rows(r: Recipe) -> None:
     """Forty rows, the epochs of a larger set and no early stopping."""
     r.train, r.steps, r.eval_every = r.train[:40], 160, 10
@@ -191,10 +191,13 @@ def outputs_of_training_kept_for_a_score(r: Recipe) -> None:
         import transformers
 
         class Keeping(transformers.Trainer):
-            def compute_loss(self, model: Any, inputs: Any, *given: Any, **named: Any) -> Any:
-                loss = super().compute_loss(model, inputs, *given, **named)
-                kept.append(loss)
-                return loss
+            def compute_loss(
+                self, model: Any, inputs: Any, return_outputs: bool = False, **named: Any
+            ) -> Any:
+                loss, outputs = super().compute_loss(model, inputs, True, **named)
+                if model.training:
+                    kept.append(outputs)
+                return (loss, outputs) if return_outputs else loss
 
         return Keeping
 
