@@ -93,10 +93,10 @@ class Seen:
         if len(rows) > 1:
             self.row_spread = rows.std(0).mean()
         if self.run.steps < 16 and logits.dim() == 2:
-            labels = kwargs.get(kinds.label_key(kwargs))
+            labels, held = kwargs.get(kinds.label_key(kwargs)), logits.detach()  # no cycle
 
             def keep(grad: torch.Tensor) -> None:
-                self.logit_grads = (grad.detach(), logits.detach())
+                self.logit_grads = (grad.detach(), held)
                 self._uphill(labels)
 
             logits.register_hook(keep)

@@ -46,9 +46,18 @@ def check_cut_gradient(subject: Subject) -> Iterable[Finding]:
             yield _no_gradient(trained, reentrant)
             return
         without = _without(subject, loss, trained)
+        if len(without) == len(trained) and _leads_nowhere(loss, trained):
+            yield _no_gradient(trained, reentrant)
+            return
         cut = _always(subject, batch, _that_matter(subject, batch, without))
     if any(p.dim() > 1 for p in cut.values()):
         yield _cut(trained, cut, reentrant)
+
+
+def _leads_nowhere(loss: torch.Tensor, trained: dict[str, nn.Parameter]) -> bool:
+    """Whether no weight stands in the graph of the loss: it was made anew behind the model."""
+    leaves = {id(getattr(node, "variable", None)) for node in gradients.graph(loss)}
+    return not leaves & {id(p) for p in trained.values()}
 
 
 def _without(
@@ -124,7 +133,7 @@ def _trained(subject: Subject) -> dict[str, nn.Parameter]:
 def _no_gradient(trained: dict[str, nn.Parameter], reentrant: bool) -> Finding:
     return Finding(
         "M8", "error",
-        f"the loss carries no gradient (requires_grad is False) though {len(trained)} tensors are "
+        f"the loss carries no gradient back to the model though {len(trained)} tensors are "
         f"trainable, {next(iter(trained))} first (bound: 1 that it depends on){_why(reentrant)}",
         _remedy(reentrant, "the loss"), measured={"trainable": len(trained), "without": "all"},
     )  # fmt: skip

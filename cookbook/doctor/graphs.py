@@ -6,6 +6,7 @@ between keeps that node, and with it the token. It keeps nothing alive itself an
 
 from __future__ import annotations
 
+import gc
 import weakref
 from collections import deque
 from typing import Any
@@ -15,6 +16,7 @@ import torch
 from cookbook.doctor.records import Run
 
 KEPT = 64  # passes that are remembered, every second one
+CYCLES = 22  # of them alive, at which Python is asked once to look for what nobody holds
 LEAF = "AccumulateGrad"
 DEEPEST = 2000  # nodes that are walked at most
 # What turns a weight, or its type, before it is used: nothing of a pass hangs on it.
@@ -37,6 +39,9 @@ class Graphs:
         earliest(tensor.grad_fn).metadata["doctor"] = token
         self.tokens.append(weakref.ref(token))
         held = sum(known() is not None for known in self.tokens)
+        if held == CYCLES == len(self.tokens):  # nobody may hold them but rubbish that goes round
+            gc.collect()
+            held = sum(known() is not None for known in self.tokens)
         self.run.graphs = (held, len(self.tokens))
 
 

@@ -217,7 +217,7 @@ class Monitor:
                 left = sample(leaf.grad).float()
                 record.clipped = left.norm() / came.norm().clamp_min(1e-30)
                 record.turned = cosine(left, came)
-        self.lacking.look(steps, self.run.facts)
+        self.lacking.look(steps, self.run.facts, self._groups())
         if self.scaler is not None and (steps < DENSE or steps % 50 == 0):
             record.scale = float(self.scaler.get_scale())
         if steps < 4 * DENSE:

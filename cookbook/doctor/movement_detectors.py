@@ -94,6 +94,15 @@ def foreign_parameters(run: Run) -> Iterator[Finding]:
             f"no optimizer (bound: 0): {_some(graded)}",
             measured={"lacking": len(graded)},
         )  # fmt: skip
+    thawed = facts.get("thawed", [])
+    if thawed and facts["thawed_looks"] >= STEPS:
+        yield Finding(
+            "O6", "error",
+            f"{len(thawed)} parameters that were frozen at first get a gradient now and are in no "
+            f"optimizer (bound: 0): {_some(thawed)}",
+            remedy="give them to the optimizer when they thaw: optimizer.add_param_group(...)",
+            measured={"thawed": len(thawed)},
+        )  # fmt: skip
     moved = {n: c for n, c in facts.get("frozen_moved", {}).items() if c >= 2}
     if moved:
         yield Finding(

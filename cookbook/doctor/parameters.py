@@ -108,7 +108,8 @@ def name_of(model: nn.Module, parameter: torch.Tensor) -> str:
 
 class Lacking:
     """Trainable parameters that no optimizer holds: do they get gradients, does somebody move
-    them? Looked at after a few steps only."""
+    them? Looked at after a few steps only. What was frozen at first and thaws is looked at later.
+    """
 
     LOOKS = (1, 3, 6)
 
@@ -116,9 +117,15 @@ class Lacking:
         wanted = set(names)
         held = [(n, p) for n, p in model.named_parameters() if n in wanted and weights.readable(p)]
         self.held, self.before = held, []
+        self.frozen = [(n, p) for n, p in model.named_parameters() if not p.requires_grad]
 
-    def look(self, steps: int, facts: dict[str, Any]) -> None:
+    def look(self, steps: int, facts: dict[str, Any], groups: Iterable[dict] = ()) -> None:
         """Before an optimizer's step, with its gradients still there."""
+        thawed = [(n, p) for n, p in self.frozen if p.requires_grad and p.grad is not None]
+        if thawed:  # it may have been added to a group in the meantime
+            theirs = {id(p) for group in groups for p in group["params"]}
+            facts["thawed"] = [n for n, p in thawed if id(p) not in theirs]
+            facts["thawed_looks"] = facts.get("thawed_looks", 0) + bool(facts["thawed"])
         if not self.held or steps not in self.LOOKS:
             return
         if not self.before:

@@ -1,3 +1,5 @@
+import gc
+
 import pytest
 import torch
 from torch import nn
@@ -138,3 +140,20 @@ def test_an_evaluation_keeps_its_cross_entropy_and_training_the_rates_of_its_lab
     expected = nn.functional.cross_entropy(output["logits"], LABELS).item()
     assert seen.evaluation({}).surprise == pytest.approx(expected)
     assert seen.run.facts["label_counts"] == [1, 1]
+
+
+def test_what_is_looked_at_is_not_kept():
+    """No circle of Python objects may hold a pass until the garbage collector comes by."""
+    model, run = nn.Linear(3, 2), Run()
+    seen = Seen(run, model)
+    gc.disable()
+    try:
+        for _ in range(20):
+            x, y = torch.randn(4, 3), torch.randint(0, 2, (4,))
+            output = {"logits": model(x)}
+            seen.forward((), {"x": x, "labels": y}, output, training=True, measure=True)
+            nn.functional.cross_entropy(output["logits"], y).backward()
+            seen.commit()
+        assert run.graphs[0] <= 2 < run.graphs[1]
+    finally:
+        gc.enable()

@@ -1,3 +1,5 @@
+import gc
+
 import pytest
 import torch
 from torch import nn
@@ -37,3 +39,17 @@ def test_the_way_back_passes_by_leaves_and_over_residuals():
     later = (first.exp() + first) @ weight.view(3, 1)
     assert earliest(later.grad_fn) is first.grad_fn
     assert earliest(first.grad_fn) is first.grad_fn
+
+
+def test_rubbish_that_goes_round_is_nobodys():
+    """An object that names itself is cleared away when Python likes, not when it is let go."""
+
+    def circle(*made):
+        box = [made]
+        box.append(box)
+
+    gc.disable()
+    try:
+        assert passes(circle, count=40)[0] < 24
+    finally:
+        gc.enable()

@@ -105,3 +105,10 @@ def test_a_warm_up_without_end_is_a_rate_too_low(found):
         return found(run)
 
     assert "O2" in growing(1e-9) and growing(1e-4) == {}
+
+
+def test_what_thaws_outside_the_optimizer_is_o6(found):
+    thawed = facts(thawed=["body.weight"], thawed_looks=4)
+    assert "frozen at first" in found(run_of(facts=thawed))["O6"].evidence
+    assert found(run_of(facts=facts(thawed=["body.weight"], thawed_looks=1))) == {}
+    assert found(run_of(facts=facts(thawed=[], thawed_looks=4))) == {}  # added in the meantime

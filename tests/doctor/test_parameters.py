@@ -73,3 +73,20 @@ def test_the_main_optimizer_holds_most_of_the_weights():
     assert parameters.main_optimizer([first, second], weights) is second
     assert parameters.main_optimizer([first, second], few.parameters()) is first
     assert parameters.main_optimizer([object()], weights) is None
+
+
+def test_parameters_that_thaw_are_followed_into_the_optimizer():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    model[0].requires_grad_(False)
+    optimizer = torch.optim.SGD(model[1].parameters(), lr=0.1)
+    lacking, known = parameters.Lacking(model, []), {}
+    model(torch.ones(1, 2)).sum().backward()
+    lacking.look(2, known, optimizer.param_groups)
+    assert "thawed" not in known
+    model[0].requires_grad_(True)
+    model(torch.ones(1, 2)).sum().backward()
+    lacking.look(3, known, optimizer.param_groups)
+    assert known["thawed"] == ["0.weight", "0.bias"] and known["thawed_looks"] == 1
+    optimizer.add_param_group({"params": model[0].parameters()})
+    lacking.look(4, known, optimizer.param_groups)
+    assert known["thawed"] == [] and known["thawed_looks"] == 1
