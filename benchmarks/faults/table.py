@@ -129,7 +129,7 @@ def fifth_table() -> list[Mutation]:
 
 def sixth_table() -> list[Mutation]:
     """The mutations of `SIXTH`: as the fifth, by yet another, and read after its mending."""
-    return _whole(SIXTH, _SIXTH, *table(), *later_tables(4))
+    return _whole(SIXTH, _SIXTH, *table(), *later_tables(5))
 
 
 def later_tables(first: int = 6) -> list[Mutation]:

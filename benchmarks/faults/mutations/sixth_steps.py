@@ -152,7 +152,7 @@ def a_step_without_its_brackets(r: Recipe) -> None:
 
 
 @sixth("O7", "span mlm", loop="plain", online=True)
-def more_micro_batches_than_an_epoch_has(r: Recipe) -> None:
+def an_accumulation_longer_than_an_epoch(r: Recipe) -> None:
     """if (i + 1) % accumulation == 0, where i begins anew each epoch and never gets so far."""
     count = [0]
 
