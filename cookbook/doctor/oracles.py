@@ -167,7 +167,8 @@ def _made_up(labels: np.ndarray, classes: int) -> np.ndarray:
 def forms(subject: Subject, oracle: Oracle) -> Iterator[Callable[[Any], Any]]:
     """The shapes in which predictions may arrive: as the Trainer's own preprocessing makes them.
 
-    Where nobody says whether there is one, logits are tried, then their argmax, then a tuple.
+    Where nobody says whether there is one, logits are tried, then their argmax; a tuple only where
+    the model answers with more than its scores.
     """
     prepare = getattr(subject.trainer, "preprocess_logits_for_metrics", None)
     if prepare is not None:
@@ -177,4 +178,18 @@ def forms(subject: Subject, oracle: Oracle) -> Iterator[Callable[[Any], Any]]:
     yield lambda scores: scores
     if subject.trainer is None and oracle.perfect.ndim > 1 and subject.kind != "regression":
         yield lambda scores: scores.argmax(-1)
-    yield lambda scores: (scores, scores)
+    if _answers_with_more(subject):
+        yield lambda scores: (scores, scores)
+
+
+def _answers_with_more(subject: Subject) -> bool:
+    """Whether the `Trainer` would gather a tuple: several tensors are left beside the loss."""
+    try:
+        with responses.quiet(subject):
+            outputs = subject.forward(responses.inputs(subject))
+    except Exception:
+        return True  # nobody knows
+    if not isinstance(outputs, Mapping):
+        return True  # a loop of one's own gathers what it likes
+    ignored = getattr(subject.config, "keys_to_ignore_at_inference", None) or ["past_key_values"]
+    return len([k for k in outputs if k != "loss" and k not in ignored]) > 1

@@ -1,18 +1,19 @@
 """T10: does a row's answer depend on the padding beside it?
 
-A row alone, without its padding, must score as it does in its padded batch, at its own places.
+A row alone, without its padding, must score as it does in its padded batch, at its own places; of a
+pair of towers the embedding of the first text must stay.
 Right padding only: with padding on the left, models with absolute positions rightly move. Models
 that have no mask by design, and those that see pads through convolution or pooling, are left alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 
-from cookbook.doctor import causality_probes, kinds, responses, sampling
+from cookbook.doctor import causality_probes, contrastive, kinds, responses, sampling
 from cookbook.doctor.checks import Skip, attempt
 from cookbook.doctor.findings import Finding
 from cookbook.doctor.model_checks import is_quantized
@@ -22,28 +23,65 @@ from cookbook.doctor.subject import Subject
 BY_DESIGN = {"fnet", "convbert", "funnel", "canine", "perceiver", "nystromformer", "yoso", "mra",
              "reformer", "xlnet", "big_bird", "bigbird_pegasus", "longformer", "led", "mamba",
              "mamba2", "rwkv", "jamba", "ibert", "longt5", "recurrent_gemma"}  # fmt: skip
-TRIED = 3  # padded rows
+TRIED, ROWS = 3, 8  # padded rows; rows of the batch that holds them
+OF_THE_FIRST = ("input_ids", "attention_mask", "token_type_ids", "position_ids")  # of two texts
 
 
 def check_padding_is_masked(subject: Subject) -> Iterable[Finding]:
     """T10: the scores of a row alone differ from those of the row padded in its batch."""
-    batch = responses.inputs(subject, rows=8)
+    batch = responses.inputs(subject, ROWS)
     if not _applies(subject, batch):
         raise Skip("does not apply")
-    lengths = valid_lengths(subject, batch)
-    width = batch["input_ids"].shape[1]
-    rows = [row for row, length in enumerate(lengths) if 1 < length < width][:TRIED]
-    if not rows:
-        raise Skip("no row of the batch is padded on the right")
+    batch, lengths, rows = _padded(subject)
+    read = _reader(subject, batch)
     with responses.quiet(subject):
-        limit = responses.bound(subject, batch, responses.scores(subject, batch))
-        gap = max(_gap(subject, batch, row, lengths[row]) for row in rows)
+        limit = responses.bound(subject, batch, read(subject, batch), read)
+        gap = max(_gap(subject, batch, row, lengths[row], read) for row in rows)
     if gap > limit and not _sees_the_future(subject):
         told = f"a row's scores differ by {gap:.2g} between the row alone and the row padded"
         mask = batch.get("attention_mask")
         how = _mend(subject, mask)
         measured = {"difference": gap, "bound": limit, "rows": len(rows)}
         yield Finding("T10", "error", f"{told} (bound: {limit:.2g})", how, measured)
+
+
+def _padded(subject: Subject) -> tuple[Any, list[int], list[int]]:
+    """Rows of the first batch in which some are padded: inputs, lengths, places of the padded."""
+    for place in range(max(1, len(subject.train.batches))):
+        given = (subject.train.batches or [subject.batch()])[place]
+        padded = _shorter(subject, given)
+        size = sampling.batch_size(given)
+        if place and padded:  # to the front, for only the first rows are run
+            order = torch.tensor([*padded, *(i for i in range(size) if i not in padded)])
+            given = responses.each_tensor(given, size, lambda t, order=order: t[order])
+        batch = responses.inputs(subject, ROWS, given)
+        if rows := _shorter(subject, batch)[:TRIED]:
+            return batch, valid_lengths(subject, batch), rows
+    raise Skip("no row of the batch is padded on the right")
+
+
+def _shorter(subject: Subject, batch: Any) -> list[int]:
+    width = batch["input_ids"].shape[1]
+    lengths = valid_lengths(subject, batch)
+    return [row for row, length in enumerate(lengths) if 1 < length < width]
+
+
+def _reader(subject: Subject, batch: Any) -> Callable[[Subject, Any], torch.Tensor]:
+    """How the answer is read: the logits, or of towers without any the first text's embedding."""
+    with responses.quiet(subject):
+        outputs = subject.forward(batch)
+    if subject.logits(outputs) is not None:
+        return responses.scores
+    if not contrastive.embeddings_of(outputs, sampling.batch_size(batch)):
+        raise Skip("does not apply")
+    return _embedding
+
+
+def _embedding(subject: Subject, batch: Any) -> torch.Tensor:
+    sides = contrastive.embeddings_of(subject.forward(batch), sampling.batch_size(batch))
+    if not sides or not bool(sides[0].isfinite().all()):
+        raise Skip("the embeddings are not finite")
+    return sides[0].detach().float().cpu()
 
 
 def _sees_the_future(subject: Subject) -> bool:
@@ -101,12 +139,18 @@ def valid_lengths(subject: Subject, batch: Mapping[str, Any]) -> list[int]:
     return [end if bool(row[:end].all()) else 0 for end, row in zip(ends, real, strict=True)]
 
 
-def _gap(subject: Subject, batch: Any, row: int, length: int) -> float:
+def _gap(subject: Subject, batch: Any, row: int, length: int, read: Callable) -> float:
     """How far a row's scores move when its padding is cut off; other rows have no part in it."""
     width = batch["input_ids"].shape[1]
     alone = {key: _row(value, row) for key, value in batch.items()}
-    short = {key: _cut(key, value, length, width) for key, value in alone.items()}
-    before, after = (responses.scores(subject, part)[0] for part in (alone, short))
+    whole = () if read is responses.scores else set(alone) - set(OF_THE_FIRST)  # the other text's
+    short = {
+        key: value if key in whole else _cut(key, value, length, width)
+        for key, value in alone.items()
+    }
+    before, after = (read(subject, part)[0] for part in (alone, short))
+    if read is not responses.scores:
+        return responses.moved(before, after)
     if before.dim() == 2 and subject.kind != "seq2seq" and before.shape[0] >= width:
         virtual = before.shape[0] - width  # places of a soft prompt come first
         before, after = before[virtual : virtual + length], after[virtual : virtual + length]

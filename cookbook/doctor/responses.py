@@ -30,12 +30,14 @@ def quiet(subject: Subject) -> Iterator[None]:
         yield
 
 
-def inputs(subject: Subject, rows: int = ROWS) -> Any:
+def inputs(subject: Subject, rows: int = ROWS, given: Any = None) -> Any:
     """A batch of some rows as the forward pass takes it, without labels; Skip where there is none.
 
-    A sequence-to-sequence model gets the decoder's inputs that it would make of its labels.
+    The first batch, unless another is given. A sequence-to-sequence model gets the decoder's inputs
+    that it would make of its labels.
     """
-    batch = subject.batch("train", rows)
+    first = given is None
+    batch = subject.batch("train", rows) if first else sampling.first_rows(given, rows)
     if batch is None:
         raise Skip(subject.train.problem or "does not apply")
     if not isinstance(batch, Mapping):
@@ -113,17 +115,18 @@ def still(values: torch.Tensor, half: bool) -> float:
     return max(share * float(plain.std(correction=0)), 1e-5 * float(plain.abs().max()), 1e-9)
 
 
-def bound(subject: Subject, batch: Any, first: torch.Tensor) -> float:
+def bound(subject: Subject, batch: Any, first: torch.Tensor, read: Callable = scores) -> float:
     """τ: 50 times the noise of equal forward passes, or a share of the scores' deviation.
 
-    A model that draws in evaluation answers nothing: Skip, its own probe tells.
+    `read(subject, batch)` gave the first scores. A model that draws in evaluation answers nothing:
+    Skip, its own probe tells.
     """
     base = still(first, computes_in_half(subject))
-    noise = moved(first, scores(subject, batch))
+    noise = moved(first, read(subject, batch))
     if noise > base:
         raise Skip("two equal forward passes differ")
     size = sampling.batch_size(batch)
-    turned = scores(subject, each_tensor(batch, size, lambda tensor: tensor.flip(0)))
+    turned = read(subject, each_tensor(batch, size, lambda tensor: tensor.flip(0)))
     if turned.shape == first.shape and len(first) == size:
         # Beyond that it is no noise: the place in the batch decides, which is another fault.
         permuted = moved(first, turned.flip(0))

@@ -235,3 +235,31 @@ def test_a_correlation_of_classes_is_healthy_though_neighbours_correlate(sign, r
 
     rows = [(torch.randn(4), label) for label in (1, 3, 0, 2, 1, 0) * 4]
     assert (verdicts(nn.Linear(4, 9), rows, compute) == []) is right
+
+
+def of_transformers(hidden=False):
+    torch.manual_seed(0)
+    model = transformers.BertForSequenceClassification(transformers.BertConfig(
+        vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, num_labels=3,
+        intermediate_size=16, output_hidden_states=hidden))  # fmt: skip
+    rows = [{"input_ids": torch.randint(5, 50, (6,)), "labels": torch.tensor(label)}
+            for label in (1, 1, 0, 1, 2, 0) * 4]  # fmt: skip
+    return model, rows
+
+
+def first_of(prediction):
+    return {"accuracy": (prediction.predictions[0].argmax(-1) == prediction.label_ids).mean()}
+
+
+def first_of_a_tuple(prediction):
+    scores = prediction.predictions
+    scores = scores[0] if isinstance(scores, tuple) else scores
+    return {"accuracy": (scores.argmax(-1) == prediction.label_ids).mean()}
+
+
+@pytest.mark.parametrize(("hidden", "compute", "expected"), [
+    (False, first_of, [("E1", "error")]), (True, first_of, []),
+    (False, first_of_a_tuple, []), (True, first_of_a_tuple, []), (False, all_of_them, []),
+])  # fmt: skip
+def test_the_first_row_is_taken_for_the_scores(hidden, compute, expected):
+    assert verdicts(*of_transformers(hidden), compute) == expected

@@ -156,3 +156,44 @@ def test_adapters_and_soft_prompts_are_healthy(tiny_bert):
     ):
         model = peft.get_peft_model(tiny_bert("BertForSequenceClassification"), config)
         assert verdicts(model, rows(0)) == []
+
+
+def test_padding_is_looked_for_beyond_the_first_batch(tiny_bert, tokenizer):
+    dataset = rows(tokenizer.pad_token_id)
+    full = [{**dataset[0], "labels": torch.tensor(i % 2)} for i in range(12)]
+    model, given = tiny_bert("BertForSequenceClassification"), {"processing_class": tokenizer}
+    assert verdicts(model, full + dataset[1:] * 2, **given) == []
+    inner = model.bert.forward
+    model.bert.forward = lambda input_ids, attention_mask=None, **how: inner(input_ids)
+    assert verdicts(model, full + dataset[1:] * 2, **given) == [("T10", "error")]
+
+
+class Towers(nn.Module):
+    """Two texts, one encoder; the mask may be forgotten in it, or in the mean over its states."""
+
+    def __init__(self, encoder, forgets=""):
+        super().__init__()
+        self.encoder, self.forgets = encoder, forgets
+
+    def embed(self, ids, mask):
+        given = {} if self.forgets == "attention" else {"attention_mask": mask}
+        hidden = self.encoder(input_ids=ids, **given).last_hidden_state
+        mask = torch.ones_like(mask) if self.forgets == "mean" else mask
+        return hidden[:, 0] if self.forgets == "first" else (
+            hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)  # fmt: skip
+
+    def forward(self, input_ids, attention_mask, pair_ids, pair_mask):
+        sides = self.embed(input_ids, attention_mask), self.embed(pair_ids, pair_mask)
+        return {"text_embeds": sides[0], "pair_embeds": sides[1]}
+
+
+@pytest.mark.parametrize("forgets", ["", "first", "attention", "mean"])
+def test_towers_are_asked_for_their_embeddings(tiny_bert, tokenizer, forgets):
+    dataset = [
+        {"input_ids": one["input_ids"], "attention_mask": one["attention_mask"],
+         "pair_ids": other["input_ids"], "pair_mask": other["attention_mask"]}
+        for one, other in zip(rows(tokenizer.pad_token_id), rows(tokenizer.pad_token_id)[::-1],
+                              strict=True)
+    ]  # fmt: skip
+    said = verdicts(Towers(tiny_bert("BertModel"), forgets), dataset, processing_class=tokenizer)
+    assert said == ([("T10", "error")] if forgets in ("attention", "mean") else [])
