@@ -17,18 +17,17 @@ from cookbook.doctor.checks import Skip
 from cookbook.doctor.findings import Finding
 from cookbook.doctor.subject import Subject
 
-SET = 1e-5  # largest entry from which on LoRA's B counts as set
+SET = 1e-5  # largest entry from which on a factor of LoRA counts as set
 
 
 def check_adapter_acts(subject: Subject) -> Iterable[Finding]:
-    """Logits with the adapter on and off, where LoRA's B is not zero."""
+    """Logits with the adapter on and off, where no factor of LoRA is zero."""
     model, batch = subject.bare, subject.batch(rows=2)
     if not hasattr(model, "disable_adapter") or batch is None:
         raise Skip("does not apply")
-    b = [p for n, p in model.named_parameters() if "lora_B" in n or "lora_embedding_B" in n]
-    size = max((float(p.detach().abs().max()) for p in b if p.numel()), default=0.0)
+    size = _largest_b(model)
     if size < SET:
-        raise Skip("does not apply")  # B begins at 0: the adapter has nothing to say yet
+        raise Skip("does not apply")  # a factor begins at 0: the adapter has nothing to say yet
     with torch.no_grad(), subject.mode(training=False):
         on = subject.logits(gradients.forward(subject, batch))
         with model.disable_adapter():
@@ -45,6 +44,19 @@ def check_adapter_acts(subject: Subject) -> Iterable[Finding]:
             "PeftModel.from_pretrained",
             measured={"difference": moved, "largest_b": size},
         )  # fmt: skip
+
+
+def _largest_b(model: nn.Module) -> float:
+    """The largest entry of any B whose A is set, too: at the start B is zero, of an embedding A."""
+    named = dict(model.named_parameters())
+    largest = 0.0
+    for name, b in named.items():
+        if "lora_B" in name or "lora_embedding_B" in name:
+            a = named.get(name.replace("lora_B", "lora_A").replace("embedding_B", "embedding_A"))
+            sizes = [float(p.detach().abs().max()) for p in (a, b) if p is not None and p.numel()]
+            if sizes and min(sizes) >= SET:
+                largest = max(largest, sizes[-1])
+    return largest
 
 
 def check_added_tokens_learn(subject: Subject) -> Iterable[Finding]:

@@ -27,7 +27,8 @@ def gpt2(size, adapter=None):
         vocab_size=size, n_positions=64, n_embd=32, n_layer=2, n_head=2))  # fmt: skip
     if adapter is None:
         return base
-    return peft.get_peft_model(base, peft.LoraConfig(target_modules=["c_attn"], r=2, **adapter))
+    given = {"target_modules": ["c_attn"], "r": 2} | adapter
+    return peft.get_peft_model(base, peft.LoraConfig(**given))
 
 
 def rows(tokenizer, length=16):
@@ -69,6 +70,33 @@ def test_an_adapter_with_values_that_changes_nothing(extended):
 def test_a_fresh_adapter_has_nothing_to_say_yet(extended):
     assert found(adapter_probes.check_adapter_acts, gpt2(len(extended), {}), extended) == []
     assert found(adapter_probes.check_adapter_acts, gpt2(len(extended)), extended) == []
+
+
+def test_the_first_factor_of_an_embedding_begins_at_zero(extended):
+    """LoRA on an embedding draws B and leaves A at zero: nothing to say yet either."""
+    check, model = adapter_probes.check_adapter_acts, gpt2(len(extended), {"target_modules": [
+        "c_attn", "wte"]})  # fmt: skip
+    named = dict(model.named_parameters())
+    assert any("lora_embedding_B" in n and p.detach().any() for n, p in named.items())
+    assert found(check, model, extended) == []
+    with torch.no_grad():
+        for name, p in named.items():
+            if "lora_embedding_A" in name:
+                p.normal_(0, 0.1)
+    assert found(check, model, extended) == []  # set, and it acts
+    for module in model.modules():
+        if hasattr(module, "scaling") and isinstance(module.scaling, dict):
+            module.scaling["default"] = 0.0
+    assert found(check, model, extended) == [("M6", "error")]
+
+
+def test_factors_that_change_places_have_nothing_to_say_either(extended):
+    model = set_b(gpt2(len(extended), {}))
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if "lora_A" in name:
+                p.zero_()
+    assert found(adapter_probes.check_adapter_acts, model, extended) == []
 
 
 CHECK = adapter_probes.check_added_tokens_learn
