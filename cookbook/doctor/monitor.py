@@ -17,7 +17,7 @@ from torch import nn
 
 from cookbook.doctor import batches, hooks, parameters, preserve, ranks, schedules, tallies
 from cookbook.doctor.records import Record, Run
-from cookbook.doctor.weights import WeightSamples, cosine, no_gradient, sample, spread
+from cookbook.doctor.weights import ByHand, WeightSamples, cosine, no_gradient, sample, spread
 
 # Each of the first steps is measured, then two of every ten, of the later ones two of every 25.
 DENSE, SOMETIMES, RARELY = 12, 10, 25
@@ -41,7 +41,7 @@ class Monitor:
         self.device = self.leaves[0].device if self.leaves else torch.device("cpu")
         self.run.accelerator = self.device.type not in ("cpu", "meta")
         self.seen = batches.Seen(self.run, model, loader)
-        self.ranks = ranks.Ranks(model)
+        self.ranks, self.by_hand = ranks.Ranks(model), ByHand()
         self.record: Record | None = None
         self.inside = 0  # how many optimizer steps deep we are
         self.forward_since = self.unscaled = False
@@ -89,8 +89,8 @@ class Monitor:
                                       ("unscale_", self._unscale, None)):  # fmt: skip
                 found = hook(functools.partial(self._found, told))
                 self.undo.append(hooks.intercept_all(torch.amp.GradScaler, name, found, after))
-        self.lora = parameters.lora_bs(model)
-        self.run.facts |= parameters.facts(model, self.optimizers) | {"lora": len(self.lora)}
+        self.lora = parameters.LoraBs(model)
+        self.run.facts |= parameters.facts(model, self.optimizers) | {"lora": len(self.lora.held)}
         self.lacking = parameters.Lacking(model, self.run.facts["lacking"])
 
     def _hook(self, function: Callable) -> hooks.Hook:
@@ -150,6 +150,7 @@ class Monitor:
         if empty and not first:  # somebody emptied them, and no step was made
             self.run.discarded += 1
         self.zeroed = bool(self.zeroed) or empty
+        self.by_hand.look(leaf, grad, self.run)
         self.arrived = (leaf, sample(grad).float().clone())  # it may become leaf.grad itself
         if "arrived" not in self.run.facts:
             self.run.facts["arrived"] = bool(grad.any())
@@ -192,6 +193,7 @@ class Monitor:
             return
         run = self.run
         self.record = Record(run.resumed + run.steps + 1, rate=self._rate(), micro=self.micro)
+        self.lora.before(run.steps)
         if self.measures():
             self.samples.before()
             self._look_at_gradients(self.record)
@@ -246,8 +248,7 @@ class Monitor:
         record.wait, record.seconds, record.spread = self.wait, now - self.ended, self.seen.spread()
         if self.device.type == "cuda" and run.steps % 10 == 0:
             record.memory = torch.cuda.memory_allocated(self.device)
-        if self.lora and run.steps in (3, 4, 8, 16):
-            run.facts["lora_zero"] = sum(not bool(b.detach().any()) for b in self.lora.values())
+        self.lora.after(run.steps, run.facts)
         record.loss, self.kept, self.losses = tallies.average(self.losses), self.losses, []
         run.steps += 1
         run.add(record)

@@ -17,6 +17,7 @@ from cookbook.doctor.findings import Finding
 from cookbook.doctor.records import Run
 
 STEPS = 3  # that must be without effect
+ENDED = 24  # backward passes, of which a whole run must have turned some into a step
 UNDONE = 0.8  # share of the measured steps whose effect was taken back
 TINY = 3e-6  # ‖Δw‖/‖w‖ a step that changes nothing within thousands of steps
 NOTHING = 1e-9  # a rate at which the step is lost in the rounding of a weight
@@ -33,13 +34,14 @@ def step_without_effect(run: Run) -> Iterator[Finding]:
 
 def never_called(run: Run) -> str:
     """Backward passes, gradients thrown away, and not one step of the optimizer."""
-    if run.steps or run.attempts:
-        return ""
+    if run.steps or run.attempts or len(run.facts.get("by_hand", [])) >= STEPS:
+        return ""  # weights that move without the optimizer are moved by hand
     if run.discarded >= STEPS:
         return (f"{run.backwards} backward passes, {run.discarded} times the gradients were "
                 f"emptied, and optimizer.step() was called 0 times (bound: 1)")  # fmt: skip
-    if run.closed and run.backwards >= 64:
-        return f"{run.backwards} backward passes and optimizer.step() was called 0 times"
+    if run.closed and run.backwards >= ENDED:
+        return (f"the run ended after {run.backwards} backward passes, and optimizer.step() was "
+                f"called 0 times (bound: 1)")  # fmt: skip
     return ""
 
 
@@ -50,7 +52,8 @@ def in_vain(run: Run) -> str:
     ]
     after = [r for r in looked if r.undone is not None]
     undone = sum(bool(r.undone) for r in after)
-    if undone >= STEPS and undone >= UNDONE * len(after):
+    cleared = run.facts.get("lora_cleared", 0) >= STEPS  # of an adapter alone: M6
+    if undone >= STEPS and undone >= UNDONE * len(after) and not cleared:
         return (f"in {undone} of {len(after)} steps the weights had been put back to what they "
                 f"were before the last step (bound: {STEPS} steps)")  # fmt: skip
     if len(looked) < STEPS or any(r.moved for r in looked) or run.facts.get("lacking"):
@@ -162,11 +165,22 @@ def prompt_rate_too_low(run: Run) -> Iterator[Finding]:
 
 
 def adapter_stays_zero(run: Run) -> Iterator[Finding]:
-    """M6: every B of LoRA is still zero after steps that should have moved it."""
+    """M6: every B of LoRA is zero after steps that should have moved it, or before each of them."""
     if not run.facts.get("lora"):
         raise Skip("does not apply")
     effective = sum(r.rate != 0 for r in run.records)
-    if run.facts.get("lora_zero") == run.facts["lora"] and effective >= STEPS:
+    cleared = run.facts.get("lora_cleared", 0)
+    if cleared >= STEPS:
+        yield Finding(
+            "M6", "error",
+            f"before {cleared} steps that moved them all {run.facts['lora']} LoRA B matrices were "
+            f"zero, though steps before had moved them, too (bound: {STEPS} steps)",
+            "set the weights of the adapter once, before the training, and not after each step",
+            measured={"cleared": cleared},
+        )  # fmt: skip
+    elif run.facts.get("lora_zero") == run.facts["lora"] and effective >= STEPS:
+        if in_vain(run):  # nothing moves, the adapter neither: O7
+            return
         yield Finding(
             "M6", "error",
             f"{run.facts['lora']} of {run.facts['lora']} LoRA B matrices are zero after "

@@ -66,6 +66,29 @@ def lora_bs(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: p for name, p in named.items() if ".lora_B." in name and trained(name)}
 
 
+class LoraBs:
+    """The B matrices of LoRA around an optimizer's step: do they stay zero, are they cleared?"""
+
+    ZERO, CLEARED = (3, 4, 8, 16), (3, 4, 5, 8)  # steps after which, and around which, one looks
+
+    def __init__(self, model: nn.Module) -> None:
+        self.held, self.empty = lora_bs(model), False
+
+    def before(self, steps: int) -> None:
+        """Before the optimizer's step."""
+        self.empty = bool(self.held) and steps in self.CLEARED and not self._set()
+
+    def after(self, steps: int, facts: dict[str, Any]) -> None:
+        """After it, and before anybody else can touch them."""
+        if self.held and steps in self.ZERO:
+            facts["lora_zero"] = len(self.held) - self._set()
+        if self.empty and self._set():
+            facts["lora_cleared"] = facts.get("lora_cleared", 0) + 1
+
+    def _set(self) -> int:
+        return sum(bool(b.detach().any()) for b in self.held.values())
+
+
 def dropouts(model: nn.Module) -> list[nn.Module]:
     """Dropout that something trainable stands beside: its mode matters to training.
 

@@ -42,7 +42,7 @@ EXPLAINS = {
     "L1": ("T1", "T7"),  # a shift loses the end, or puts a second beginning before the first
     "P4": ("M4",),  # what the forward pass refuses is not the labels
     "O9": ("O2",),  # clipped to nothing, every step is small
-    "M9": ("T10", "T12"), "M10": ("T10", "T12", "M9"), "M5": ("M2",), "M6": ("M5",),
+    "M9": ("T10", "T12"), "M10": ("T10", "T12", "M9"), "M5": ("M2",), "M6": ("M5", "M2"),
 }  # fmt: skip
 
 

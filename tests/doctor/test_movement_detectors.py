@@ -31,6 +31,11 @@ def test_gradients_emptied_before_the_step_are_o7(found):
 def test_an_optimizer_that_is_never_stepped_is_o7(found):
     run = Run(backwards=9, discarded=8)
     assert "called 0 times" in found(run)["O7"].evidence
+    run.facts["by_hand"] = [-1.0] * 8  # written by hand, and downhill
+    assert found(run) == {}
+    ended = Run(backwards=40, closed=True)
+    assert "the run ended after 40" in found(ended)["O7"].evidence
+    assert found(Run(backwards=40)) == {} == found(Run(backwards=8, closed=True))
     assert found(Run(backwards=16, discarded=0)) == {}  # a long accumulation
     assert found(Run(backwards=9, discarded=8, attempts=9)) == {}  # a scaler skips
 
@@ -82,6 +87,17 @@ def test_lora_that_stays_zero_is_m6(found):
     assert found(run_of(5, facts={"lora": 4, "lora_zero": 0})) == {}
     assert found(run_of(5, facts={"lora": 4, "lora_zero": 4}, rate=0.0)) == {}  # a warm-up
     assert found(run_of(2, facts={"lora": 4, "lora_zero": 4})) == {}
+
+
+def test_lora_that_is_cleared_before_each_step_is_m6_and_not_o7(found):
+    cleared = {"lora": 4, "lora_zero": 0, "lora_cleared": 4}
+    assert list(found(run_of(9, facts=cleared, undone=True))) == ["M6"]
+    assert found(run_of(9, facts=cleared | {"lora_cleared": 1})) == {}  # merged and begun anew
+
+
+def test_gradients_that_are_emptied_leave_lora_at_zero_and_are_o7(found):
+    zero = {"lora": 4, "lora_zero": 4, "arrived": True}
+    assert list(found(run_of(5, facts=zero, moved=False, grad=0.0, norm=0.0))) == ["O7"]
 
 
 def test_weights_that_are_put_back_after_each_step_are_o7(found):

@@ -1,4 +1,5 @@
 import peft
+import pytest
 import torch
 from torch import nn
 
@@ -52,6 +53,25 @@ def test_lora_and_prompts_are_recognised(tiny_bert):
     prompt = peft.PromptTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=3)
     tuned = peft.get_peft_model(tiny_bert("BertForSequenceClassification"), prompt)
     assert parameters.prompt_method(tuned) == "PROMPT_TUNING"
+
+
+@pytest.mark.parametrize(
+    ("clears", "cleared"), [(range(99), 4), ((), 0), ((4,), 1), ((0, 1, 2), 1)]
+)  # fmt: skip
+def test_lora_is_looked_at_around_its_steps(tiny_bert, clears, cleared):
+    """Cleared behind every step; never; once, as a merge does it; while it is being made."""
+    config = peft.LoraConfig(target_modules=["query"], r=2)
+    lora = peft.get_peft_model(tiny_bert("BertForSequenceClassification"), config)
+    bs, facts = parameters.LoraBs(lora), {}
+    for step in range(10):
+        bs.before(step)
+        for b in bs.held.values():
+            b.data.fill_(0.1)
+        bs.after(step, facts)
+        if step in clears:
+            for b in bs.held.values():
+                b.data.zero_()
+    assert facts.get("lora_cleared", 0) == cleared and facts["lora_zero"] == 0
 
 
 def test_lacking_parameters_are_watched_for_gradients_and_movement():

@@ -44,6 +44,7 @@ def test_what_spoils_only_the_measurement_is_not_why_a_run_diverges():
 
 def test_an_adapter_that_the_optimizer_lacks_is_called_an_adapter_that_does_not_act():
     assert verdict.split([found("O6"), found("M6")])[0].fault == "M6"
+    assert verdict.split([found("M2"), found("M6")])[0].fault == "M6"  # nor does it hold the head
 
 
 def test_advice_is_never_the_verdict():
