@@ -22,11 +22,12 @@ from cookbook.doctor.subject import IGNORE, Subject
 ROWS, TRIES = 8, 5
 REACH = 1e-3  # length of the trial step, relative to the weights that moved
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "liger_kernel", "flash_attn")
+TURNED = -0.99  # cosine of two slopes, from which one is the other reversed
 NOISE = 2e-6  # relative change of the loss that rounding can make
 
 
 def check_negative_loss(subject: Subject) -> Iterable[Finding]:
-    """A loss that is the negative of a cross-entropy or of a squared or absolute error."""
+    """A loss that is the negative of a known one, or falls where that one rises: 1 - loss, say."""
     batch = subject.batch(rows=ROWS)
     if batch is None:
         raise Skip("does not apply")
@@ -35,40 +36,53 @@ def check_negative_loss(subject: Subject) -> Iterable[Finding]:
     logits = subject.logits(outputs)
     if loss is None or logits is None or loss.dim() or not loss.requires_grad:
         raise Skip("does not apply")
-    value, labels = loss.item(), subject.labels(batch)
-    for name, known in known_losses(logits, labels, read_targets(loss, logits)).items():
-        if known > 1e-6 and value < 0 and abs(value + known) <= 0.01 * known:
+    value, scores = loss.item(), logits.detach().float().requires_grad_()
+    known = known_losses(scores, subject.labels(batch), read_targets(loss, logits))
+    slope = (
+        torch.autograd.grad(loss, logits, allow_unused=True)[0] if logits.requires_grad else None
+    )
+    for name, one in known.items():
+        negative = value < 0 and abs(value + one.item()) <= 0.01 * one.item()
+        turned = slope is not None and _cosine(slope, torch.autograd.grad(one, scores)[0]) < TURNED
+        if one.item() > 1e-6 and (negative or turned):
+            what = f"the negative of the {name} {one.item():.4f}" if negative else (
+                f"and rises where the {name} falls: its slope by the outputs is reversed"
+            )  # fmt: skip
             yield Finding(
                 "L4", "error",
-                f"the loss is {value:.4f}, the negative of the {name} {known:.4f} (bound: its "
-                "own sign): training climbs it", "mend the sign of the loss: minimise it",
-                measured={"loss": value, "known": known},
+                f"the loss is {value:.4f}, {what} (bound: its own sign): training climbs it",
+                "mend the sign of the loss: minimise it",
+                measured={"loss": value, "known": one.item()},
             )  # fmt: skip
             return
 
 
-def known_losses(logits: torch.Tensor, labels: Any, read: Any) -> dict[str, float]:
+def _cosine(one: torch.Tensor, other: torch.Tensor) -> float:
+    pair = (part.detach().float().flatten() for part in (one, other))
+    return float(nn.functional.cosine_similarity(*pair, dim=0))
+
+
+def known_losses(logits: torch.Tensor, labels: Any, read: Any) -> dict[str, torch.Tensor]:
     """Name → value of the losses that outputs and labels allow."""
-    found, scores = {}, logits.detach().float()
-    functional = nn.functional
+    found, functional = {}, nn.functional
     if read is not None:
         found["cross-entropy"] = functional.cross_entropy(
-            scores.flatten(0, -2), read.target.flatten(), ignore_index=IGNORE
+            logits.flatten(0, -2), read.target.flatten(), ignore_index=IGNORE
         )
-    if labels is not None and labels.numel() * scores.shape[-1] == scores.numel():
-        if not labels.is_floating_point() and 0 <= int(labels.max()) < scores.shape[-1]:
+    if labels is not None and labels.numel() * logits.shape[-1] == logits.numel():
+        if not labels.is_floating_point() and 0 <= int(labels.max()) < logits.shape[-1]:
             found["cross-entropy with the labels"] = functional.cross_entropy(
-                scores.flatten(0, -2), labels.flatten(), ignore_index=IGNORE
+                logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORE
             )
-    if labels is not None and labels.numel() == scores.numel():
-        wanted = labels.float().view_as(scores)
-        found["squared error"] = functional.mse_loss(scores, wanted)
-        found["absolute error"] = functional.l1_loss(scores, wanted)
+    if labels is not None and labels.numel() == logits.numel():
+        wanted = labels.float().view_as(logits)
+        found["squared error"] = functional.mse_loss(logits, wanted)
+        found["absolute error"] = functional.l1_loss(logits, wanted)
         if bool(((wanted >= 0) & (wanted <= 1)).all()):
             found["binary cross-entropy"] = functional.binary_cross_entropy_with_logits(
-                scores, wanted
+                logits, wanted
             )
-    return {name: float(value) for name, value in found.items()}
+    return found
 
 
 def check_ascent(subject: Subject) -> Iterable[Finding]:

@@ -23,6 +23,7 @@ REWRITTEN = 0.05  # ‖Δw‖/‖w‖ of eight steps or more, after which little
 GUESSED = 0.9  # of the entropy of the labels' rates, above which nothing was learnt of them
 STUCK_UPDATE = 0.1  # ‖Δw‖/‖w‖ of the first steps with which little can be learnt
 SPIKE = 1.4  # × the first loss: a throw from which nothing came back
+LOST, HURLED = 1.3, 4.0  # × the first loss: a throw back to where training began; far above it
 TURNED = 0.5  # cosine of a gradient and what is left of it at the step, where it was reversed
 THROWN, UNSOLVED = 0.1, 0.8  # relative rise in the first third; share of the first loss at the end
 EARLY = 0.03  # share of the plan within which a warm-up would have helped
@@ -135,9 +136,35 @@ def stuck(run: Run) -> Rise | None:
     moved, error = curves.change(half, 0.5)
     flat = moved > -max(0.02 * abs(end), 2 * error)
     far, thrown = (early >= STUCK_UPDATE and sign for sign in (far, thrown))
-    if end < UNSOLVED * start or not (worse or far or (thrown and flat)) or run.resumed:
+    threw = curves.running_mean(np.array(values[:third]), 3).max() > (1 + LOST) / 2 * start
+    lost = curves.median(updates[:6]) >= STUCK_UPDATE and peak > max(*half, LOST * start) and threw
+    if end < UNSOLVED * start or not (worse or far or lost or (thrown and flat)) or run.resumed:
         return None
+    if lost and not (worse or far or flat):
+        return Rise(losses[0][0], start, peak, f"and {len(values) // 2} steps later is {end:.3g}")
     return Rise(losses[0][0], start, max(values), f"came back to {end:.3g} and learns no more")
+
+
+def hurled(run: Run) -> Rise | None:
+    """Whether the loss stood far above its start for some steps that rewrote the weights.
+
+    It may come back as the rate falls; what the weights had known is gone. Without a warm-up, and
+    in a long run, this is O3.
+    """
+    losses, updates, rates = run.line("loss"), run.values("update"), run.values("rate")
+    if len(losses) < FEWEST or len(updates) < 8 or run.resumed:
+        return None
+    values = np.array([loss for _, loss in losses])
+    start = max(abs(float(values[0])), FLOOR)
+    high = values > HURLED * start
+    warmed = len(rates) > 1 and rates[1] < 0.9 * max(rates[:20])
+    some = run.facts.get("trained_share", 1.0) < 0.5
+    small = curves.median(updates[:10]) < STUCK_UPDATE
+    if high.sum() < 5 or some or small or not (warmed or len(losses) < 60):
+        return None
+    return Rise(losses[int(np.argmax(high))][0], start, float(values.max()),
+                f"and stood above {HURLED:g} times its start in {high.sum()} steps",
+                f"{HURLED:g} times its start")  # fmt: skip
 
 
 def blank(run: Run) -> Rise | None:
@@ -166,7 +193,7 @@ def learning_rate_too_high(run: Run) -> Iterator[Finding]:
     """O1: the loss ran away and the updates were too large."""
     if not run.values("loss"):
         raise Skip("no loss was seen")
-    rise = explosion(run) or runaway(run.line("loss")) or stuck(run) or blank(run)
+    rise = explosion(run) or runaway(run.line("loss")) or stuck(run) or hurled(run) or blank(run)
     if rise is None or climbing(run):
         return
     why = pressed(run, rise.onset)
@@ -226,6 +253,10 @@ def climbing(run: Run) -> str:
         return (f"the gradients were reversed between backward() and step(): their cosine was "
                 f"{curves.median(turned):.2f} in {len(turned)} of {len(turned)} steps (bound: "
                 f"above 0)")  # fmt: skip
+    hand = run.facts.get("by_hand", [])
+    if len(hand) >= 5 and np.mean(np.array(hand) > 0) > 0.9 and curves.median(hand) > 0.2:
+        return (f"weights that are moved by hand go along the gradient, not against it (cosine "
+                f"{curves.median(hand):.2f} in {len(hand)} moves, bound: below 0)")  # fmt: skip
     angles = run.values("angle")
     if len(angles) >= 5 and np.mean(np.array(angles) > 0) > 0.9 and curves.median(angles) > 0.05:
         losses = run.values("loss")

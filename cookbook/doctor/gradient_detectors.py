@@ -17,7 +17,8 @@ from cookbook.doctor.records import Run
 
 WINDOWS = 4  # judged at least
 LEFT_OVER = 0.4  # share of them that began with gradients
-CLIPPED_STEPS, CLIPPED, FACTOR = 200, 0.9, 0.1  # nearly all steps cut to a tenth or less
+CLIPPED_STEPS, CLIPPED, FACTOR = 200, 0.9, 0.1  # nearly all steps cut to a tenth or less …
+FEW_STEPS, VANISHING = 50, 0.01  # … or, sooner, to a hundredth: no gradient is that large for long
 MOSTLY = 0.9  # of the micro-batches or windows that were looked at
 WHOLE = 0.01  # how near 1 the derivative by a loss is that was divided by nothing
 CONSTANT = 2e-3  # relative scatter of a norm that was cut before it was unscaled
@@ -86,13 +87,15 @@ def clipped_nearly_always(run: Run) -> Iterator[Finding]:
         factors = limit / np.maximum(np.array(logged), 1e-30)
     else:
         factors = np.array(_left_by_clipping(run))
-    if run.steps < CLIPPED_STEPS or len(factors) < 8:
-        raise Skip(f"fewer than {CLIPPED_STEPS} steps to judge clipping by")
+    tiny = len(factors) >= 8 and np.median(factors) < VANISHING
+    wanted = FEW_STEPS if tiny else CLIPPED_STEPS
+    if run.steps < wanted or len(factors) < 8:
+        raise Skip(f"fewer than {wanted} steps to judge clipping by")
     if np.mean(factors < 1) > CLIPPED and np.median(factors) < FACTOR:
         yield Finding(
             "O9", "warn",
             f"{np.mean(factors < 1):.0%} of the steps were clipped, the usual one to "
-            f"{np.median(factors):.1%} of its gradient (bound: {FACTOR:.0%})",
+            f"{np.median(factors):.2g} of its gradient (bound: {FACTOR:g})",
             measured={"factor": float(np.median(factors))},
         )  # fmt: skip
 

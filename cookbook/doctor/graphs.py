@@ -16,7 +16,7 @@ import torch
 from cookbook.doctor.records import Run
 
 KEPT = 64  # passes that are remembered, every second one
-CYCLES = 22  # of them alive, at which Python is asked once to look for what nobody holds
+CYCLES = 14  # of them alive, at which Python is asked once to look for what nobody holds
 LEAF = "AccumulateGrad"
 DEEPEST = 2000  # nodes that are walked at most
 # What turns a weight, or its type, before it is used: nothing of a pass hangs on it.

@@ -17,6 +17,8 @@ from cookbook.doctor.checks import Skip
 from cookbook.doctor.findings import Finding
 from cookbook.doctor.subject import Subject
 
+TINY = 3e-8  # a rate at which Adam moves a weight by less than anybody trains with
+
 
 def groups(subject: Subject) -> list[dict[str, Any]]:
     """The parameter groups of all optimizers; Skip where there is none that can be read."""
@@ -90,9 +92,13 @@ def check_rate_is_not_zero(subject: Subject) -> Iterable[Finding]:
     if max(rates) == 0:
         yield Finding("O2", "error", "the peak learning rate is 0 (bound: above 0)",
                       measured={"rate": 0.0})  # fmt: skip
-    elif max(rates) < 1e-9 and _adaptive(subject):
+    elif max(rates) < TINY and _adaptive(subject):
         told = f"the peak learning rate is {max(rates):.1e}: Adam moves a weight by less"
-        yield Finding("O2", "warn", f"{told} (bound: 1e-9)", measured={"rate": max(rates)})
+        optimizers = preserve.several(subject.optimizer)
+        held = groups(subject) if optimizers else []
+        eps = max((group.get("eps") or 0.0 for group in held), default=0.0)
+        why = f", and its eps {eps:.0e}: they may have changed places" if eps > 1e4 * TINY else ""
+        yield Finding("O2", "warn", f"{told} (bound: {TINY:g}){why}", measured={"rate": max(rates)})
 
 
 def _rates(subject: Subject) -> Iterator[float]:

@@ -81,7 +81,7 @@ def _is_one_known_loss(subject: Subject, batch: Any) -> bool:
     if not logits.requires_grad:
         return False
     labels, value = subject.labels(batch), loss.item()
-    known = ascent_probes.known_losses(logits, labels, read_targets(loss, logits))
+    known = ascent_probes.known_losses(logits.detach(), labels, read_targets(loss, logits))
     return any(abs(value - one) <= 0.01 * one for one in known.values() if one > 0)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cookbook.doctor.records import Record
+from cookbook.doctor.records import Record, Run
 
 TENSORS, ELEMENTS = 8, 256
 SMALL = 1e-3  # root mean square under which a tensor began at zero and has no relative update
@@ -75,6 +75,27 @@ def spread(items: list, count: int) -> list:
     if len(items) <= count:
         return items
     return [items[round(i * (len(items) - 1) / (count - 1))] for i in range(count)]
+
+
+class ByHand:
+    """Do weights move between two backward passes though no optimizer made a step, and whither?
+
+    The cosine of each such move and the gradient before it goes into the run's `by_hand`.
+    """
+
+    def __init__(self) -> None:
+        self.before: tuple[nn.Parameter, torch.Tensor, torch.Tensor] | None = None
+
+    def look(self, leaf: nn.Parameter, grad: torch.Tensor, run: Run) -> None:
+        """At the beginning of a backward pass, with the gradient that it brings."""
+        if run.steps:
+            return
+        now, came = sample(leaf).float().clone(), sample(grad).float().clone()
+        if self.before is not None and self.before[0] is leaf:
+            moved = now - self.before[1]
+            if bool(moved.any()):
+                run.facts.setdefault("by_hand", []).append(float(cosine(moved, self.before[2])))
+        self.before = (leaf, now, came)
 
 
 class WeightSamples:

@@ -52,6 +52,27 @@ def test_the_negative_of_other_losses(loss_fn):
     assert found(check, model(), data, loss_fn) == []
 
 
+@pytest.mark.parametrize("change", [
+    lambda loss: 1 - loss, lambda loss: (-loss).exp(), lambda loss: 3.0 - 0.5 * loss,
+])  # fmt: skip
+def test_a_loss_that_rises_where_a_known_one_falls(change):
+    check = ascent_probes.check_negative_loss
+    turned = lambda out, y: change(functional.cross_entropy(out, y))  # noqa: E731
+    said = found(check, model(), pairs(), turned)
+    assert said_l4(said) and "reversed" in said[0].evidence
+
+
+@pytest.mark.parametrize("loss_fn", [
+    lambda out, y: functional.cross_entropy(out, y, label_smoothing=0.2),
+    lambda out, y: functional.cross_entropy(out, y) - 0.1 * out.softmax(-1).std(),
+    lambda out, y: functional.multi_margin_loss(out, y),
+    lambda out, y: -functional.log_softmax(out, -1)[torch.arange(len(y)), y].mean(),
+    lambda out, y: 1 - out.softmax(-1)[torch.arange(len(y)), y].mean(),
+])  # fmt: skip
+def test_other_losses_that_fall_with_the_cross_entropy(loss_fn):
+    assert found(ascent_probes.check_negative_loss, model(), pairs(), loss_fn) == []
+
+
 def test_a_loss_may_be_negative_by_right():
     data = pairs(lambda x: x[:3])
     gaussian = lambda out, y: ((out - y) ** 2).mean() - 5  # noqa: E731

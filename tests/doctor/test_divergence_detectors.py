@@ -12,14 +12,14 @@ def falling(steps=120, start=2.0, end=0.5, noise=0.1, seed=0):
     return line + RANDOM(seed).normal(0, noise, steps)
 
 
-def run_of(losses, update=5e-3, grad=1.0, rate=1e-3, **facts):
+def run_of(losses, update=5e-3, grad=1.0, rate=1e-3, by_hand=(), **facts):
     grads = np.broadcast_to(grad, len(losses))
     updates = np.broadcast_to(update, len(losses))
     records = [
         Record(i + 1, loss=float(loss), rate=rate, update=float(u), grad=float(g))
         for i, (loss, u, g) in enumerate(zip(losses, updates, grads, strict=True))
     ]
-    return Run(records=records, steps=len(records), **facts)
+    return Run(records=records, steps=len(records), **{"facts": {"by_hand": by_hand}} | facts)
 
 
 def found(run):
@@ -171,3 +171,31 @@ def test_half_a_run_that_is_worse_than_no_training_is_o1_at_smaller_steps():
     updates = np.r_[np.full(12, 0.08), np.full(68, 0.02)]
     assert "O1" in found(run_of(losses, update=updates))
     assert found(run_of(losses - 1.1 * (np.arange(80) > 30), update=updates)) == {}
+
+
+def test_what_was_known_is_lost_in_the_first_steps():
+    """A pretrained model thrown back to a new one's loss, which it then begins to lower again."""
+    back = np.r_[5.0, 6.8, 7.1, np.linspace(6.9, 5.2, 57) + RANDOM(0).normal(0, 0.1, 57)]
+    assert "O1" in found(run_of(back, update=0.2))
+    assert found(run_of(back, update=0.02)) == {}  # a small bump of a careful step
+    anew = np.r_[7.6, 7.9, 8.1, np.linspace(7.5, 6.3, 57) + RANDOM(0).normal(0, 0.1, 57)]
+    assert found(run_of(anew, update=0.2)) == {}  # new and small weights move by much
+    well = np.r_[5.0, 6.8, 7.1, np.linspace(6.0, 3.0, 57)]
+    assert found(run_of(well, update=0.2)) == {}
+
+
+def test_a_loss_hurled_away_that_comes_back_with_the_rate_is_o1():
+    line = np.r_[2.0, 1.9, 7, 24, 7, 12, 9, 10, 9, np.linspace(3, 0.5, 41)]
+    warmed = run_of(line, update=0.2)
+    for record, rate in zip(warmed.records, np.r_[0, 0.2, 0.4, np.ones(47)], strict=True):
+        record.rate = float(rate)
+    assert "4 times its start" in found(warmed)["O1"].evidence
+    for record in warmed.records:
+        record.update = 0.02
+    assert "O1" not in found(warmed)
+
+
+def test_weights_moved_by_hand_along_the_gradient_are_a_climb():
+    assert "by hand" in detectors.climbing(run_of([], by_hand=[0.9] * 8))
+    assert detectors.climbing(run_of([], by_hand=[-0.9] * 8)) == ""
+    assert detectors.climbing(run_of([], by_hand=[0.9] * 3)) == ""

@@ -41,6 +41,8 @@ def test_clipping_before_unscaling_is_o9(found):
 
 def test_clipping_nearly_always_to_a_tenth_is_o9(found):
     assert "O9" in found(run_of(240, clipped=0.02))
+    assert "O9" in found(run_of(60, clipped=0.002)) and found(run_of(60, clipped=0.02)) == {}
+    assert found(run_of(30, clipped=0.002)) == {}
     assert found(run_of(240, clipped=0.4)) == {}
     assert found(run_of(60, clipped=0.02)) == {}  # the start of a pretraining
     run = run_of(240, clipped=1.0)

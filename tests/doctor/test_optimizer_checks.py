@@ -113,6 +113,9 @@ def test_a_rate_of_zero_is_found(net):
     assert verdicts(RATE, net, optimizer=SGD(net.parameters(), lr=0.0)) == [("O2", "error")]
     assert verdicts(RATE, net, args=SimpleNamespace(learning_rate=0.0)) == [("O2", "error")]
     assert verdicts(RATE, net, optimizer=AdamW(net.parameters(), lr=1e-10)) == [("O2", "warn")]
+    swapped = AdamW(net.parameters(), lr=1e-8, eps=1e-3)
+    assert verdicts(RATE, net, optimizer=swapped) == [("O2", "warn")]
+    assert verdicts(RATE, net, optimizer=AdamW(net.parameters(), lr=1e-7)) == []  # of preferences
 
 
 def test_a_warm_up_that_begins_at_zero_is_healthy(net):

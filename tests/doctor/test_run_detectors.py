@@ -52,6 +52,10 @@ def test_the_same_order_each_epoch_is_x3(found):
     assert found(Run(epochs=epochs, facts={"shuffles": False})) == {}  # on purpose
     assert found(Run(epochs={0: "a", 1: "b"}, facts={"shuffles": True})) == {}
     assert found(Run(epochs={0: "a"}, facts={"shuffles": True})) == {}
+    begun = {0: "abc", 1: "abc", 2: "a"}
+    assert "X3" in found(Run(epochs=begun, facts={"shuffles": True}))
+    longest_first = {0: "abc", 1: "ade", 2: "afg"}
+    assert found(Run(epochs=longest_first, facts={"shuffles": True})) == {}
     curriculum = Run(epochs=epochs, facts={"shuffles": True}, widths=[4, 5, 7, 9, 4, 5, 7, 9])
     assert found(curriculum) == {}
     mixed = Run(epochs=epochs, facts={"shuffles": True}, widths=[5, 9, 4, 7, 5, 9, 4, 7])

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from cookbook.doctor import weights
-from cookbook.doctor.records import Record
+from cookbook.doctor.records import Record, Run
 
 
 def stepped(model, change):
@@ -86,3 +86,24 @@ def test_weights_that_come_back_before_the_next_step(put_back):
                 model.weight.copy_(first)
     assert records[0].undone is None
     assert [bool(r.undone) for r in records[1:]] == [put_back] * 3
+
+
+@pytest.mark.parametrize(
+    ("sign", "stepped", "expected"), [(1, 0, 1.0), (-1, 0, -1.0), (1, 3, None)]
+)
+def test_moves_by_hand_are_told_by_their_direction(sign, stepped, expected):
+    leaf, hand, run = nn.Parameter(torch.randn(40)), weights.ByHand(), Run(steps=stepped)
+    for _ in range(4):
+        grad = torch.randn(40)
+        hand.look(leaf, grad, run)
+        with torch.no_grad():
+            leaf += sign * 0.1 * grad
+    told = run.facts.get("by_hand")
+    assert told is None if expected is None else told == pytest.approx([expected] * 3, abs=1e-3)
+
+
+def test_weights_that_rest_are_not_moved_by_hand():
+    leaf, hand, run = nn.Parameter(torch.randn(40)), weights.ByHand(), Run()
+    for _ in range(4):
+        hand.look(leaf, torch.randn(40), run)
+    assert "by_hand" not in run.facts
