@@ -13,10 +13,11 @@ import torch
 from torch import nn
 
 from cookbook.doctor import contrastive, graphs, kinds, parameters, sampling, suspects, tallies
+from cookbook.doctor.order import length_of
 from cookbook.doctor.records import Evaluation, Run
 
 IGNORE = -100
-HASHED = 64
+HASHED, OPENING = 64, 3  # batches that are hashed; of them at the beginning of each epoch
 ROWS = 32  # of embeddings that are kept
 
 
@@ -37,7 +38,7 @@ class Seen:
         self.graphs = graphs.Graphs(run)
         self.paused, self.remembered, self.width = False, False, 0  # classes of a classifier
         self.epoch: int | None = None
-        self.counted = False
+        self.counted, self.opening = False, []  # the batches to come that open an epoch
         self._fresh_evaluation()
 
     def release(self) -> None:
@@ -171,20 +172,25 @@ class Seen:
 
     def _hash(self, batch: Any) -> None:
         run, place = self.run, self.run.forwards - 1
-        length = _length(self.loader)
+        length = length_of(self.loader)
         first = length is not None and length > 1 and place % length == 0
         if self.epoch is not None:  # somebody counts them
             first, length, place = (length or 2) > 1, 1, self.epoch
             self.epoch = None
         elif self.counted:
             first = False
-        if len(run.batches) < HASHED or first:
+        epoch = place // length if first else None
+        if epoch is not None:
+            known = epoch in run.epochs or epoch >= HASHED
+            self.opening = [] if known else [epoch] * OPENING
+        if len(run.batches) < HASHED or self.opening:
             found = tallies.fingerprint(batch)
             if len(run.batches) < HASHED:
                 run.batches.append(found)
                 run.widths.append(tallies.width(batch))
-            if first and place // length < HASHED:
-                run.epochs.setdefault(place // length, found)
+            if self.opening:  # the longest batch may come first in every epoch, and on purpose
+                epoch = self.opening.pop()
+                run.epochs[epoch] = run.epochs.get(epoch, "") + found
 
     def loss(self, loss: Any, batch: Any) -> None:
         """What the loop tells: the loss that it descends, and the batch it came from."""
@@ -290,10 +296,3 @@ class Seen:
             found.surprise = float(self.surprise) / max(1, int(found.counts.sum()))
         self._fresh_evaluation()
         return found
-
-
-def _length(loader: Any) -> int | None:
-    try:
-        return len(loader)
-    except TypeError:
-        return None

@@ -7,9 +7,10 @@ draws nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 
 from cookbook.doctor import hooks
@@ -34,7 +35,9 @@ def shuffles(loader: Any) -> bool:
         drawn = isinstance(held, torch.utils.data.RandomSampler) or by_epoch
         if drawn or getattr(held, "shuffle", False) is True or "Random" in type(held).__name__:
             return True
-    return drawn_once(loader) or draws(getattr(loader, "dataset", None))
+    written = (getattr(loader, "sampler", None), getattr(loader, "batch_sampler", None), inner)
+    by_code = any(map(samples_by_itself, written))
+    return by_code or drawn_once(loader) or draws(getattr(loader, "dataset", None))
 
 
 def drawn_once(loader: Any) -> bool:
@@ -45,10 +48,20 @@ def drawn_once(loader: Any) -> bool:
     """
     for held in (getattr(loader, "batch_sampler", None), getattr(loader, "sampler", None)):
         if isinstance(held, list | tuple | torch.Tensor) and len(held):
-            listed = [list(part) if isinstance(part, list | tuple) else [part] for part in held]
-            flat = [int(place) for part in listed for place in part][:LISTED]
-            return _looks_drawn(flat) or _looks_drawn([int(part[0]) for part in listed if part])
+            return _drawn_list(held)
     return False
+
+
+def _drawn_list(held: Any) -> bool:
+    """Whether this is a list of places, or of batches of them, that looks drawn."""
+    if not isinstance(held, list | tuple | torch.Tensor | np.ndarray) or not len(held):
+        return False
+    try:
+        listed = [list(part) if isinstance(part, list | tuple) else [part] for part in held]
+        flat = [int(place) for part in listed for place in part][:LISTED]
+    except (TypeError, ValueError):  # a list of something else
+        return False
+    return _looks_drawn(flat) or _looks_drawn([int(part[0]) for part in listed if part])
 
 
 def _looks_drawn(places: list[int]) -> bool:
@@ -66,9 +79,36 @@ def draws(dataset: Any) -> bool:
     if type(dataset).__module__.partition(".")[0] == "datasets":
         return any("Shuffled" in type(part).__name__ for part in _chain(dataset))
     held = getattr(dataset, "__dict__", {})
-    if any("shuffle" in name and any(value is n for n in OFF) for name, value in held.items()):
+    return not _off(held) and _says_so(_names(type(dataset), "__iter__", DEEP))
+
+
+def samples_by_itself(sampler: Any) -> bool:
+    """Whether a sampler of one's own draws its order, in its `__iter__` or once in its `__init__`.
+
+    >>> samples_by_itself(torch.utils.data.SequentialSampler([1, 2])), samples_by_itself(None)
+    (False, False)
+    """
+    kind, held = type(sampler), getattr(sampler, "__dict__", {})
+    if not isinstance(sampler, torch.utils.data.Sampler) and not callable(
+        getattr(kind, "__iter__", None)
+    ):
         return False
-    names = _names(type(dataset), "__iter__", DEEP)
+    if kind.__module__.partition(".")[0] in ("builtins", "torch", "numpy") or _off(held):
+        return False
+    names = _names(kind, "__iter__", DEEP)
+    if _says_so(names):
+        return True
+    orders = [value for name, value in held.items() if name in names]
+    return _says_so(_names(kind, "__init__", 0)) and any(map(_drawn_list, orders))
+
+
+def _off(held: Mapping[str, Any]) -> bool:
+    """Whether what could shuffle was told not to."""
+    return any("shuffle" in name and any(value is n for n in OFF) for name, value in held.items())
+
+
+def _says_so(names: set[str]) -> bool:
+    """Whether code that uses these names draws an order."""
     return bool(names & SHUFFLES) or "sample" in names and any("rand" in n.lower() for n in names)
 
 
@@ -108,7 +148,7 @@ class Follower:
 
     def opened(self, loader: Any) -> None:
         """A loader begins to be read."""
-        if _length(loader) in (0, 1):  # a single batch has no order
+        if length_of(loader) in (0, 1):  # a single batch has no order
             return
         run = self.seen.run
         if self.known is None and self.open is not None and run.backwards > self.open[1]:
@@ -134,7 +174,8 @@ def _alike(one: Any, other: Any) -> bool:
     return one.dataset is other.dataset and one.batch_size == other.batch_size
 
 
-def _length(loader: Any) -> int | None:
+def length_of(loader: Any) -> int | None:
+    """The number of a loader's batches, None where it does not know."""
     try:
         return len(loader)
     except TypeError:

@@ -123,7 +123,7 @@ class Run:
     graphs: tuple[int, int] = (0, 0)  # past losses whose graph is still held, of so many
     batches: list[str] = field(default_factory=list)  # hashes of the first batches
     widths: list[int] = field(default_factory=list)  # of those: the length of their rows
-    epochs: dict[int, str] = field(default_factory=dict)  # epoch → hash of its first batch
+    epochs: dict[int, str] = field(default_factory=dict)  # epoch → hashes of its first batches
     logs: list[dict[str, float]] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
     settled: int = 0

@@ -115,6 +115,7 @@ def test_the_first_batch_of_each_epoch_is_marked():
     for _ in range(7):
         passed(seen)
     assert list(run.epochs) == [0, 1, 2] and len(set(run.epochs.values())) == 3
+    assert [len(marks) for marks in run.epochs.values()] == [48, 48, 16]  # of three batches each
 
 
 @pytest.mark.parametrize("keep", [True, False])

@@ -2,12 +2,14 @@ import random
 import types
 
 import datasets
+import numpy as np
 import pytest
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
     DistributedSampler,
     IterableDataset,
+    Sampler,
     SequentialSampler,
     SubsetRandomSampler,
 )
@@ -111,6 +113,62 @@ def read(loader, seen, backward=True):
             seen.run.backwards += 1
             seen.batches.append((seen.epoch, batch.tolist()))
             seen.epoch = None
+
+
+class Own(Sampler):
+    """A sampler of a script's own; `order` is what it was given."""
+
+    def __init__(self, order=(), **told):
+        self.order = list(order)
+        vars(self).update(told)
+
+    def __len__(self):
+        return len(self.order)
+
+    def __iter__(self):
+        return iter(self.order)
+
+
+class Permuted(Own):
+    def __iter__(self):
+        return iter(np.random.RandomState(42).permutation(len(self)).tolist())
+
+
+class Buckets(Own):
+    def __iter__(self):
+        return iter(random.Random(0).sample(self.order, len(self.order)))
+
+
+class DrawnAtTheStart(Own):
+    def __init__(self, count):
+        self.order = np.random.permutation(count).tolist()
+
+
+class Hardest(Own):
+    """A curriculum: an order that looks drawn, and nobody drew it."""
+
+    def __init__(self, hardness):
+        self.order = np.argsort(hardness).tolist()
+
+
+@pytest.mark.parametrize(
+    ("sampler", "drawn"),
+    [
+        (Permuted(range(64)), True),
+        (Buckets([[0, 1], [2, 3], [4, 5]]), True),
+        (DrawnAtTheStart(64), True),
+        (Permuted(range(64), shuffle=False), False),
+        (Own(range(64)), False),
+        (Hardest(np.random.RandomState(0).rand(64)), False),
+        (Hardest(np.arange(64)[::-1]), False),
+        (SequentialSampler(ROWS), False),
+        (None, False),
+    ],
+)
+def test_which_samplers_of_ones_own_draw_their_order(sampler, drawn):
+    assert order.samples_by_itself(sampler) is drawn
+    if sampler is not None:
+        assert shuffles(DataLoader(range(64), sampler=sampler)) is drawn
 
 
 class Seen:
