@@ -1,12 +1,19 @@
-"""K1 before a checkpoint: buffers that nobody saves or makes are found, rotary ones are not."""
+"""K1 before a checkpoint: buffers and changes by hand that a reload would not bring back."""
 
+import types
+
+import peft
 import pytest
 import torch
 import transformers
+from torch import nn
+from torch.nn.utils import prune
 
 from cookbook.doctor import saving_probes
 from cookbook.doctor.checks import attempt
 from cookbook.doctor.subject import Subject
+
+pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 def verdicts(model, tokenizer):
@@ -38,3 +45,146 @@ def test_what_the_class_makes_itself_is_not_missed(tokenizer):
     model = transformers.LlamaForSequenceClassification(config)
     assert saving_probes.left_out(model)  # the rotary frequencies
     assert verdicts(model, tokenizer) == []
+
+
+SAVES = types.SimpleNamespace(per_device_train_batch_size=8)
+
+
+def reloads(model, tokenizer, args=SAVES):
+    rows = [dict(tokenizer("a copy of two tensors")) | {"labels": i % 3} for i in range(8)]
+    subject = Subject(model, train_dataset=rows, processing_class=tokenizer, args=args)
+    found, reason = attempt(saving_probes.check_a_reload_scores_the_same, subject)
+    assert "failed" not in reason, reason
+    return [(one.fault, one.severity) for one in found]
+
+
+@pytest.fixture
+def model(tiny_bert):
+    return tiny_bert("BertForSequenceClassification", num_labels=3, initializer_range=0.3)
+
+
+def deeper(model):
+    size = model.config.hidden_size
+    model.classifier = nn.Sequential(nn.Linear(size, size), nn.Tanh(), nn.Linear(size, 3))
+
+
+def other_activation(model):
+    for layer in model.bert.encoder.layer:
+        layer.intermediate.intermediate_act_fn = nn.Tanh()
+
+
+def scaling(model):
+    model.bert.pooler.register_forward_hook(lambda module, given, out: 3 * out)
+
+
+def fewer_layers(model):
+    model.bert.encoder.layer = model.bert.encoder.layer[:1]
+
+
+def own_forward(model):
+    inner = model.bert.pooler.forward
+    model.bert.pooler.forward = lambda hidden: inner(hidden.flip(1))
+
+
+@pytest.mark.parametrize(
+    "change", [deeper, other_activation, scaling, fewer_layers, own_forward]
+)  # fmt: skip
+def test_a_change_by_hand_is_gone_after_a_reload(change, model, tokenizer):
+    assert reloads(model, tokenizer) == []
+    change(model)
+    assert reloads(model, tokenizer) == [("K1", "warn")]
+    assert reloads(model, tokenizer, args=None) == [("K1", "info")]  # a loop saves as it likes
+
+
+def test_under_an_adapter_as_well(model, tokenizer):
+    deeper(model)
+    config = peft.LoraConfig(task_type="SEQ_CLS", target_modules=["query"], r=2)
+    assert reloads(peft.get_peft_model(model, config), tokenizer) == [("K1", "warn")]
+
+
+def observing(model):
+    seen = []
+    model.bert.pooler.register_forward_hook(lambda module, given, out: seen.append(out.mean()))
+
+
+def same_head(model):
+    model.classifier = nn.Linear(model.config.hidden_size, 3)
+
+
+def unused(model):
+    model.teacher = nn.Linear(4, 4)
+
+
+def said_in_the_configuration(model):
+    model.config.hidden_act = "relu"
+    for layer in model.bert.encoder.layer:
+        layer.intermediate.intermediate_act_fn = nn.ReLU()
+
+
+def in_training_only(model):
+    inner = model.bert.pooler.forward
+    model.bert.pooler.forward = lambda hidden: inner(hidden) * (2 if model.training else 1)
+
+
+def normalised(model):
+    nn.utils.parametrizations.weight_norm(model.classifier)
+    with torch.no_grad():
+        model.classifier.parametrizations.weight.original0.mul_(2)
+
+
+def pruned(model):
+    prune.l1_unstructured(model.classifier, "weight", 0.5)
+
+
+class LowRank(nn.Module):
+    """LoRA by hand."""
+
+    def __init__(self, linear):
+        super().__init__()
+        self.linear = linear.requires_grad_(False)
+        self.a, self.b = nn.Linear(linear.in_features, 2), nn.Linear(2, linear.out_features)
+
+    def forward(self, x):
+        return self.linear(x) + self.b(self.a(x))
+
+
+def adapters_by_hand(model):
+    model.bert.requires_grad_(False)
+    model.bert.pooler.dense = LowRank(model.bert.pooler.dense)
+
+
+def lengthened(model):
+    model.resize_token_embeddings(model.config.vocab_size + 8)
+
+
+def in_half(model):
+    model.to(torch.bfloat16)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [observing, same_head, unused, said_in_the_configuration, in_training_only, normalised,
+     pruned, adapters_by_hand, lengthened, in_half],
+)  # fmt: skip
+def test_what_a_reload_brings_back_or_another_file_holds(change, model, tokenizer):
+    change(model)
+    assert reloads(model, tokenizer) == []
+
+
+class Deeper(transformers.BertForSequenceClassification):
+    """What its `__init__` makes, a reload makes, too."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        deeper(self)
+
+
+def test_a_class_of_one_s_own(model, tokenizer):
+    assert reloads(Deeper(model.config), tokenizer) == []
+
+
+def test_an_adapter_alone_changes_nothing(model, tokenizer):
+    config = peft.LoraConfig(
+        task_type="SEQ_CLS", target_modules=["query", "dense"], r=2, init_lora_weights=False
+    )  # fmt: skip
+    assert reloads(peft.get_peft_model(model, config), tokenizer) == []
