@@ -112,8 +112,42 @@ def check_rows_begin_once(subject: Any) -> Iterable[Finding]:
             f"{BEGINNINGS:.0%})",
             measured={"share": twice, "rows": len(starts)},
         )  # fmt: skip
+    elif again := list(_answers_that_begin(subject, found)):
+        yield from again
     elif opening is not None and subject.kind in ("causal-lm", "classifier"):
         yield from _missing(subject, found, opening, len(starts))
+
+
+def _answers_that_begin(subject: Any, found: list[tokens.Tokens]) -> Iterable[Finding]:
+    """T7: a second BOS where the answer begins, with no end before it: no new text starts there."""
+    bos, ends = getattr(subject.tokenizer, "bos_token_id", None), tokens.end_ids(subject)
+    if subject.kind != "causal-lm" or bos is None or bos in ends:
+        return
+    rows = [row for t in found if t.aligned for row in _asked(t)]
+    again = sum(_again(ids, first, bos, ends) for ids, first in rows)
+    if len(rows) >= ROWS and again > BEGINNINGS * len(rows):
+        token = subject.tokenizer.convert_ids_to_tokens(bos)
+        yield Finding(
+            "T7", "warn",
+            f"{again / len(rows):.0%} of {len(rows):,} rows have {token} at their beginning and "
+            f"again where the answer begins (bound: {BEGINNINGS:.0%})",
+            "encode the answer with add_special_tokens=False",
+            {"share": again / len(rows), "rows": len(rows)},
+        )  # fmt: skip
+
+
+def _asked(t: tokens.Tokens) -> Iterable[tuple[list[int], int]]:
+    """Ids, and the place of the first label, of each row that begins with a prompt."""
+    for ids, labels, seen in zip(t.ids, t.labels, t.attended & ~t.padding, strict=True):
+        has = (labels[seen] != tokens.IGNORE).tolist()
+        if len(has) > 1 and True in has[1:] and not has[1]:
+            yield ids[seen].tolist(), has.index(True, 1)
+
+
+def _again(ids: list[int], first: int, bos: int, ends: set[int]) -> bool:
+    """Whether a row that begins with BOS has it again where its labels begin, or just before."""
+    places = [place for place in (first, first - 1) if place > 1 and ids[place] == bos]
+    return ids[0] == bos and any(ids[place - 1] not in {*ends, bos} for place in places)
 
 
 def _starts(t: tokens.Tokens) -> Iterable[tuple[int, int]]:

@@ -12,13 +12,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from cookbook.doctor import row_keys, trial
+from cookbook.doctor import row_keys, tokens, trial
 from cookbook.doctor.checks import Skip
 from cookbook.doctor.findings import Finding
 
 BLANKS = 4  # pieces in which a row of spaces may come
 EMPTY = 0.01  # share of empty texts that is still normal
 BLANK = 0.5  # share of pictures of one colour that is still normal: tiles of sea, edges of a scan
+# Two texts that are compared with each other, and columns that a row may well do without.
+PAIRS = (("sentence1", "sentence2"), ("premise", "hypothesis"), ("question1", "question2"),
+         ("anchor", "positive"))  # fmt: skip
+OPTIONAL = ("neg", "context", "history", "hint")
 PICTURE = 16  # numbers from which on a grid counts as a picture
 NOT_INPUT = ("mask", "bias", "observed")  # floats that may well be infinite
 
@@ -119,6 +123,30 @@ def _empty(sample: Any, name: str) -> Iterable[Finding]:
             f"{empty / count:.1%} of {count:,} {name} rows are empty (bound: {EMPTY:.0%})",
             measured={"rows_empty": empty, "rows": count},
         )  # fmt: skip
+        return
+    for column, empty in _empty_parts(rows, sample.processing_class).items():
+        if empty > max(1, EMPTY * len(rows)):
+            yield Finding(
+                "D9", "warn",
+                f"{column} is empty in {empty / len(rows):.1%} of {len(rows):,} {name} rows "
+                f"(bound: {EMPTY:.0%})",
+                measured={"rows_empty": empty, "rows": len(rows)},
+            )  # fmt: skip
+            return
+
+
+def _empty_parts(rows: list[Mapping[str, Any]], tokenizer: Any) -> dict[str, int]:
+    """Of pairs, how often one of the two texts is empty, by its column."""
+    special = set(getattr(tokenizer, "all_special_ids", None) or ())
+    found = {}
+    if special:
+        for column, held in tokens.columns(rows, tokenizer).items():
+            if column != "input_ids" and not any(word in column for word in OPTIONAL):
+                found[column] = sum(set(ids.tolist()) <= special for ids in held)
+    for pair in PAIRS:
+        if rows and all(isinstance(row.get(name), str) for row in rows for name in pair):
+            found |= {name: sum(not row[name].strip() for row in rows) for name in pair}
+    return found
 
 
 def _blank(sample: Any, name: str) -> Iterable[Finding]:

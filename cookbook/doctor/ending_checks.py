@@ -10,13 +10,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cookbook.doctor import tokens
+from cookbook.doctor import row_keys, tokens
 from cookbook.doctor.checks import Skip
 from cookbook.doctor.findings import Finding
 
 IGNORE = tokens.IGNORE
 ENOUGH = 8  # rows that are not truncated
 AT_MOST, LOST, ENDS_LOST = 0.1, 0.25, 0.5  # rows at the limit; target tokens lost; ends lost
+SMALL, MOST = 128, 0.5  # tokens of a limit that nobody chose; share of the texts that it cuts
 ANSWERS = ("completion", "answer", "response", "output", "target", "summary", "translation")
 
 
@@ -131,7 +132,10 @@ def check_truncation_spares_the_target(subject: Any) -> Iterable[Finding]:
     longest = max(row.length for row in rows)
     full = [row for row in rows if row.length == longest]
     whole = [row for row in rows if row.length < longest]
-    if len(full) <= AT_MOST * len(rows) or len(full) < 5 or not _teaches(rows):
+    if not longest or len(full) <= AT_MOST * len(rows) or len(full) < 5:
+        return
+    if not _teaches(rows):
+        yield from _cut_by_the_tokenizer(subject, rows, longest)
         return
     ended, cut = _ended(whole, ends), 1 - _ended(full, ends)
     lost = _tokens_lost(subject, full)
@@ -145,6 +149,33 @@ def check_truncation_spares_the_target(subject: Any) -> Iterable[Finding]:
             f"{len(full) / len(rows):.0%} of the rows are {longest} tokens long, {what}",
             measured={"at_limit": len(full) / len(rows), "limit": longest, "ends_lost": cut,
                       "tokens_lost": lost},
+        )  # fmt: skip
+
+
+def _cut_by_the_tokenizer(subject: Any, rows: list[Row], longest: int) -> Iterable[Finding]:
+    """T4 in plain texts: most are cut at a small limit that is the tokenizer's, not the model's."""
+    limit = getattr(subject.tokenizer, "model_max_length", None)
+    room = getattr(subject.config, "max_position_embeddings", 0) or 0
+    at_limit = sum(row.length == longest for row in rows) / len(rows)
+    if limit != longest or limit > SMALL or room < 2 * limit or at_limit <= MOST:
+        return
+    read, kept = 0, 0
+    for row in rows[:64]:
+        text = row_keys.text_of(row.raw) if isinstance(row.raw, Mapping) else None
+        whole = subject.tokenizer(text, truncation=False)["input_ids"] if text else []
+        same = min(len(whole), row.length) - 1
+        if same < 1 or whole[:same] != row.ids[:same]:
+            return  # no row is one text: blocks of a stream, or another format
+        read, kept = read + len(whole), kept + min(row.length, len(whole))
+    lost = 1 - kept / read
+    if lost > LOST:
+        yield Finding(
+            "T4", "warn",
+            f"{at_limit:.0%} of the rows are {limit} tokens long, which is the tokenizer's "
+            f"model_max_length; {lost:.0%} of the texts' tokens are cut off (bound: {LOST:.0%}), "
+            f"and the model has {room} positions",
+            "pass max_length, or set tokenizer.model_max_length to what the model takes",
+            {"at_limit": at_limit, "limit": limit, "tokens_lost": lost, "positions": room},
         )  # fmt: skip
 
 

@@ -26,6 +26,14 @@ MARKER = re.compile(
     r"<extra_id_\d+>|\[(?:CLS|SEP|MASK|PAD)\]"
 )
 # Plain text in the chat templates of several models, which were trained with their pieces.
+# What a script puts around a word, once in nearly every text; "[INST]" is Llama's own plain text.
+AROUND = re.compile(
+    r"(\[(?!INST\])([A-Z][A-Z0-9_]*)\])(?=.*\[/\2\])|"
+    r"(<((?:e|ent|entity|subj|obj|head|tail)\d*)>)(?=.*</\4>)",
+    re.DOTALL,
+)
+READ = ("classifier", "tagger", "regression", "multi-label", "masked-lm")
+EVERYWHERE = 0.9  # share of the texts that hold such a mark exactly once
 BY_DESIGN = {"<|user|>", "<|assistant|>", "<|system|>"}
 WASTE = 0.5  # share of real tokens below which padding is worth a word
 
@@ -41,18 +49,25 @@ def check_tokens_are_known(subject: Any) -> Iterable[Finding]:
     if unknown is None or unknown in others:
         raise Skip("does not apply")
     special = set(tokenizer.all_special_ids) - {unknown}
-    ordinary = [i for ids in _ids(subject) for i in ids.tolist() if i not in special]
-    if len(ordinary) < ENOUGH:
-        raise Skip("too few tokens to count unknown ones")
-    share = ordinary.count(unknown) / len(ordinary)
+    known = tokens.columns(subject.train.rows or subject.eval.rows, tokenizer)
+    known = {name: rows for name, rows in known.items() if name != "input_ids"}
+    told, worst = "", (0.0, 0)
+    for name, rows in {"": list(_ids(subject)), **known}.items():
+        ordinary = [i for ids in rows for i in ids.tolist() if i not in special]
+        share = ordinary.count(unknown) / max(1, len(ordinary))
+        if len(ordinary) >= ENOUGH and (share, len(ordinary)) > worst:
+            told, worst = f" of {name}" if name else "", (share, len(ordinary))
+    share, count = worst
     if share > UNKNOWN_WARN:
         severe = share > UNKNOWN_ERROR
         yield Finding(
             "T5", "error" if severe else "warn",
-            f"{share:.0%} of {len(ordinary):,} ordinary tokens are {tokenizer.unk_token} (bound: "
+            f"{share:.0%} of {count:,} ordinary tokens{told} are {tokenizer.unk_token} (bound: "
             f"{UNKNOWN_ERROR if severe else UNKNOWN_WARN:.0%})",
-            measured={"share": share, "tokens": len(ordinary)},
+            measured={"share": share, "tokens": count},
         )  # fmt: skip
+    elif not count:
+        raise Skip("no unknown token among those that were read, or too few to count them")
 
 
 def _ids(subject: Any) -> Iterator[np.ndarray]:
@@ -156,6 +171,8 @@ def check_markers_are_whole(subject: Any) -> Iterable[Finding]:
         for marker in _markers(text, spaced=not raw) - meant:
             counts[marker] = counts.get(marker, 0) + 1
     often = [m for m, n in counts.items() if n >= max(MARKED_ROWS, MARKED * len(texts))]
+    around = _around(texts, spaced=not raw) if subject.kind in READ else {}
+    counts, often = counts | around, [*often, *around]
     for marker in sorted(often):
         ids = tokenizer(marker, add_special_tokens=False)["input_ids"]
         if len(ids) > 1:
@@ -176,6 +193,22 @@ def _markers(text: str, spaced: bool) -> set[str]:
         text = re.sub(r"<\s*\|\s*(\w+(?:\s*_\s*\w+)*)\s*\|\s*>", _closed, text)
         text = re.sub(r"<\s*extra\s*_\s*id\s*_\s*(\d+)\s*>", r"<extra_id_\1>", text)
     return set(MARKER.findall(text))
+
+
+def _around(texts: list[str], spaced: bool) -> dict[str, int]:
+    """Marks with a partner that stand once in nearly every text → the number of these texts."""
+    counts: dict[str, int] = {}
+    for text in texts:
+        if spaced:
+            text = re.sub(r"\[ (/ )?(\w+) \]", _bracketed, text)
+        found = [one or other for one, _, other, _ in AROUND.findall(text)]
+        for mark in {mark for mark in found if found.count(mark) == 1}:
+            counts[mark] = counts.get(mark, 0) + 1
+    return {m: n for m, n in counts.items() if n >= max(MARKED_ROWS, EVERYWHERE * len(texts))}
+
+
+def _bracketed(match: re.Match[str]) -> str:
+    return f"[{(match.group(1) or '').strip()}{match.group(2).upper()}]"
 
 
 def _closed(match: re.Match[str]) -> str:

@@ -11,11 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
-from cookbook.doctor import kinds
+from cookbook.doctor import kinds, row_keys
 
 IGNORE = -100
+ENDED = 0.95  # of the rows of a column of tokens have a special token at an end
+FEW = 4  # different numbers are kinds of segments, and no tokens
 AGREE = 0.6  # of the ids of a raw row must stand in the batch: masking changes up to a third
 
 
@@ -121,6 +124,31 @@ def added(raw: list[Any], ids: torch.Tensor) -> torch.Tensor:
 
 def _agree(row: torch.Tensor, other: torch.Tensor) -> bool:
     return bool((row == other).float().mean() >= AGREE)
+
+
+def columns(rows: list[Any], tokenizer: Any) -> dict[str, list[np.ndarray]]:
+    """Name → token ids of each row: `input_ids`, and columns of further texts, as a pair's second.
+
+    These are known by a special token at an end of nearly every row: other lists of numbers (kinds
+    of segments, places) have names like theirs.
+    """
+    special = set(special_ids(tokenizer, ("cls", "sep", "bos", "eos")))
+    found: dict[str, list[np.ndarray]] = {}
+    for row in rows:
+        for name in row if isinstance(row, Mapping) else ():
+            if name.endswith("_ids") and name not in row_keys.NO_INPUT:
+                ids = np.asarray(row[name]) if not isinstance(row[name], str) else np.zeros(0)
+                if ids.ndim == 1 and ids.dtype.kind in "iu":
+                    found.setdefault(name, []).append(ids)
+    return {
+        name: held for name, held in found.items()
+        if name == "input_ids" or len(held) >= ENDED * len(rows) and _are_texts(held, special)
+    }  # fmt: skip
+
+
+def _are_texts(held: list[np.ndarray], special: set[int]) -> bool:
+    ended = sum(len(ids) > 0 and bool(special & {int(ids[0]), int(ids[-1])}) for ids in held)
+    return ended >= ENDED * len(held) and len(np.unique(np.concatenate(held))) > FEW
 
 
 def special_ids(tokenizer: Any, names: tuple[str, ...]) -> list[int]:

@@ -176,6 +176,44 @@ def test_a_beginning_that_is_missing(tiny_bert, tokenizer):
     assert t7(Subject(model, train_dataset=bare)) == []
 
 
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [
+        ("twice", [("T7", "warn")]), ("masked", [("T7", "warn")]), ("once", []), ("turns", []),
+        ("packed", []), ("separator", []), ("plain", []),
+    ],
+)  # fmt: skip
+def test_an_answer_that_begins_as_a_text_does(tokenizer, form, expected):
+    causal = copy.deepcopy(tokenizer)
+    causal.bos_token, causal.eos_token = "[CLS]", "[SEP]"
+    begin, end = causal.bos_token_id, causal.eos_token_id
+    rows = []
+    for i in range(32):
+        asked, told = (causal(w, add_special_tokens=False)["input_ids"]
+                       for w in (WORDS[i % 4], WORDS[i * 3 % 4]))  # fmt: skip
+        prompt, answer = [begin, *asked], [*told, end]
+        shown = [-100] * len(prompt) + answer
+        if form in ("twice", "masked"):
+            prompt = [*prompt, begin] if form == "masked" else prompt
+            answer = [begin, *answer] if form == "twice" else answer
+            shown = [-100] * len(prompt) + answer
+        elif form == "turns":  # each turn is a text of its own, as in Llama's format
+            prompt, shown = prompt + answer + prompt, [-100] * (len(prompt + answer + prompt))
+            shown = shown + answer
+        elif form == "packed":
+            answer, shown = answer + prompt + answer, shown + shown
+        elif form == "separator":  # between question and answer, and nowhere else
+            prompt = [*asked, begin]
+            shown = [-100] * len(prompt) + answer
+        elif form == "plain":
+            shown = prompt + answer
+        rows.append({"input_ids": prompt + answer, "labels": shown,
+                     "attention_mask": [1] * len(prompt + answer)})  # fmt: skip
+    subject = Subject(gpt2(causal), train_dataset=rows, processing_class=causal,
+                      data_collator=transformers.DataCollatorForSeq2Seq(causal))  # fmt: skip
+    assert t7(subject) == expected
+
+
 # -- E2 ------------------------------------------------------------------------------------------
 
 

@@ -115,3 +115,20 @@ def test_what_a_tokenizer_left_of_white_space_is_empty(tokenizer):
     assert faults(rows(4)) == [("D9", "warn")] and faults(rows(0)) == []
     pictures = [row | {"pixel_values": torch.randn(3), "source": "x"} for row in rows(4)]
     assert faults(pictures) == []  # ids that begin a caption
+
+
+@pytest.mark.parametrize(("empty", "expected"), [(1, []), (8, [("D9", "warn")])])
+@pytest.mark.parametrize(
+    "first, second, found_in",
+    [("text_ids", "pair_ids", True), ("query_ids", "negative_ids", False),
+     ("premise", "hypothesis", True), ("instruction", "input", False)],
+)  # fmt: skip
+def test_pairs_of_which_one_text_is_empty(tokenizer, first, second, found_in, empty, expected):
+    texts = ["a copy of two tensors", ""]
+    if first.endswith("_ids"):
+        texts = [tokenizer(text)["input_ids"] for text in texts]
+    rows = [{first: texts[0], second: texts[place < empty], "segment_ids": [0] * 4}
+            for place in range(200)]  # fmt: skip
+    subject = Subject(None, train_dataset=rows, processing_class=tokenizer)
+    said = found(content_checks.check_rows_hold_something, subject)
+    assert said == (expected if found_in else [])

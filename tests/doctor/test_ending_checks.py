@@ -194,3 +194,36 @@ def test_plain_language_modelling_may_be_cut(causal):
     rows = [{"input_ids": row["input_ids"]} for row in pairs(tokenizer, limit=9)]
     assert t4(subject_of(tokenizer, rows, language_modelling(tokenizer))) == []
     assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize(
+    ("limit", "used", "more", "expected"),
+    [
+        (8, 8, "", [("T4", "warn")]),
+        (64, 8, "", []),  # a length that somebody chose
+        (8, 8, "blocks", []),  # of a stream, whose text stands elsewhere
+        (64, 64, "", []),
+        (40, 40, "", []),  # of 64 positions: the model takes hardly more
+    ],
+)
+def test_plain_texts_cut_at_the_limit_of_the_tokenizer(causal, limit, used, more, expected):
+    tokenizer = causal()
+    rows, text = [], "the solver computes the gradient of two tensors and returns an array of it"
+    for i in range(40):
+        words = text if i % 10 else "a copy"
+        ids = tokenizer(words)["input_ids"][:used]
+        kept = text[i % 7 :] if more else words
+        rows.append({"text": kept, "input_ids": ids, "labels": ids})
+    tokenizer.model_max_length = limit
+    assert t4(subject_of(tokenizer, rows)) == expected
+
+
+def test_targets_without_a_label_are_not_cut(causal):
+    """T3 has a name of its own: nothing is left that a limit could have cut."""
+    tokenizer = causal()
+    model = transformers.T5ForConditionalGeneration(transformers.T5Config(
+        vocab_size=len(tokenizer), d_model=32, d_kv=16, d_ff=32, num_layers=1, num_heads=2,
+        decoder_start_token_id=0))  # fmt: skip
+    rows = [{"input_ids": encoded(tokenizer, ANSWERS[i % 5]), "labels": [-100] * 4,
+             "target": "a copy of two"} for i in range(40)]  # fmt: skip
+    assert t4(subject_of(tokenizer, rows, model=model)) == []

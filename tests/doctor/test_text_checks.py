@@ -104,6 +104,21 @@ def test_plain_modules_and_other_inputs():
     assert ids(Subject(None, train_dataset=pixels)) == []
 
 
+def test_unknown_tokens_of_one_text_of_a_pair(tokenizer):
+    def rows(second, kinds_of=0):
+        return [{"text_ids": tokenizer(KNOWN)["input_ids"], "pair_ids": tokenizer(second)[
+            "input_ids"], "segment_ids": [kinds_of] * 9} for _ in range(40)]  # fmt: skip
+
+    def of(given):
+        subject = Subject(None, train_dataset=given, processing_class=tokenizer)
+        return found(text_checks.check_tokens_are_known, subject)
+
+    unknown = tokenizer.unk_token_id
+    assert of(rows(KNOWN)) == of(rows(KNOWN, unknown)) == []  # kinds of segments are no tokens
+    assert of(rows(KNOWN + " ß")) == [("T5", "warn")]
+    assert of(rows(FOREIGN + " ß ß ß")) == [("T5", "error")]
+
+
 # -- T8 ------------------------------------------------------------------------------------------
 
 CHAT = "<|im_start|> the solver <|im_end|>"
@@ -146,6 +161,44 @@ def test_headers_that_the_template_itself_writes_as_text(tokenizer):
     zephyr = copy.deepcopy(tokenizer)
     zephyr.chat_template = "{% for m in messages %}<|user|>{{ m }}<|assistant|>{% endfor %}"
     assert markers(zephyr, texts) == []
+
+
+AROUND = "[E1] the solver [/E1] computes two tensors"
+
+
+@pytest.mark.parametrize(
+    ("text", "head", "expected"),
+    [
+        (AROUND, "BertForSequenceClassification", [("T8", "warn")]),
+        ("a <e1> copy </e1> of <e2> it </e2>", "BertForTokenClassification", [("T8", "warn")]),
+        (AROUND, None, []),  # a decoder may well write its format in pieces
+        ("[INST] who is it [/INST]", "BertForSequenceClassification", []),
+        ("[B] a [/B] copy [B] of [/B] it", "BertForSequenceClassification", []),  # of a forum
+        ("<b> a copy </b> of it", "BertForSequenceClassification", []),
+        ("[A] a copy, see [1]", "BertForSequenceClassification", []),
+    ],
+)
+@pytest.mark.parametrize("raw", [True, False])
+def test_marks_around_a_word_of_each_text(tiny_bert, tokenizer, text, head, expected, raw):
+    texts = [text] * 20
+    rows = [{"text": t} | dict(tokenizer(t)) | {"labels": 0} for t in texts]
+    if not raw and text == AROUND:
+        rows = [{k: v for k, v in row.items() if k != "text"} for row in rows]
+    model = tiny_bert(head) if head else gpt2(tokenizer)
+    subject = Subject(model, train_dataset=rows, processing_class=tokenizer)
+    assert found(text_checks.check_markers_are_whole, subject) == expected
+    if expected:
+        whole = copy.deepcopy(tokenizer)
+        whole.add_tokens(["[E1]", "[/E1]", "<e1>", "</e1>", "<e2>", "</e2>"])
+        subject = Subject(model, train_dataset=rows, processing_class=whole)
+        assert found(text_checks.check_markers_are_whole, subject) == []
+
+
+def test_marks_that_stand_in_some_texts_only(tiny_bert, tokenizer):
+    rows = [{"text": t} | dict(tokenizer(t)) | {"labels": 0} for t in [AROUND] * 20 + [KNOWN] * 20]
+    model = tiny_bert("BertForSequenceClassification")
+    subject = Subject(model, train_dataset=rows, processing_class=tokenizer)
+    assert found(text_checks.check_markers_are_whole, subject) == []
 
 
 # -- T11, H3 -------------------------------------------------------------------------------------
