@@ -25,8 +25,9 @@ from cookbook.doctor.subject import Subject
 LOWER = {"loss", "perplexity", "ppl", "wer", "cer", "ter", "error", "err", "mse", "rmse", "mae",
          "brier", "nll", "eer", "bpb", "bpc"}  # fmt: skip
 HIGHER = {"accuracy", "acc", "f1", "precision", "recall", "mcc", "matthews", "auc", "auroc", "bleu",
-          "rouge", "rouge1", "rouge2", "rougel", "meteor", "em", "match", "spearman", "spearmanr",
-          "pearson", "pearsonr", "map", "ndcg", "mrr", "iou", "dice", "r2", "kappa"}  # fmt: skip
+          "rouge", "rouge1", "rouge2", "rougel", "meteor", "em", "exact", "match", "spearman",
+          "spearmanr", "pearson", "pearsonr", "map", "ndcg", "mrr", "iou", "dice", "r2",
+          "kappa"}  # fmt: skip
 PROBED = 40  # places of a plan at which a schedule is asked for its rate
 
 

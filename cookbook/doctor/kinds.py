@@ -121,6 +121,15 @@ def accepted(model: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in batch.items() if anything or k in names}
 
 
+def span_logits(outputs: Any) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """`start_logits` and `end_logits`, (rows, length) each; None where an output has no such."""
+    names = ("start_logits", "end_logits")
+    held = outputs.get if isinstance(outputs, Mapping) else lambda n: getattr(outputs, n, None)
+    both = tuple(held(name) for name in names)
+    whole = all(isinstance(x, torch.Tensor) and x.dim() == 2 for x in both)
+    return both if whole and both[0].shape == both[1].shape else None
+
+
 def logits_of(outputs: Any) -> torch.Tensor | None:
     """`logits` of an output (BERT's `prediction_logits`), a bare tensor, a tuple's first tensor."""
     for name in ("logits", "prediction_logits"):

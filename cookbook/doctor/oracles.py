@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cookbook.doctor import kinds, responses, sampling
+from cookbook.doctor import kinds, responses, sampling, span_checks
 from cookbook.doctor.subject import Subject
 
 IGNORE = -100
@@ -45,6 +45,8 @@ def of(subject: Subject) -> Iterator[Oracle]:
     """Oracles for the task: on the labels of the evaluation where there are some, and made up."""
     kind, shape = subject.kind, _shape(subject)
     own = _labels(subject)
+    if shape is not None and kind == "question-answering" and len(shape) == 3:
+        yield from _spans(subject)
     if shape is None or kind == "question-answering":
         return
     if getattr(subject.args, "predict_with_generate", False):
@@ -126,6 +128,19 @@ def _classes(labels: np.ndarray, classes: int) -> Oracle:
     return Oracle(labels, _one_hot(labels, classes), wrong, constant)
 
 
+def _spans(subject: Subject) -> Iterator[Oracle]:
+    """Two rows of scores that point at the first and the last token of the evaluation's answers."""
+    rows = (subject.eval if subject.eval.dataset is not None else subject.train).rows
+    spans = [s for s in span_checks.read(rows) if s.fits]
+    if len(spans) < 2:
+        return
+    labels = tuple(np.array(ends) for ends in zip(*((s.start, s.end) for s in spans), strict=True))
+    width = max(int(ends.max()) for ends in labels) + 2
+    hot = [tuple(_one_hot(change(ends), width) for ends in labels) for change in (
+        lambda ends: ends, lambda ends: (ends + 1) % width, np.zeros_like)]  # fmt: skip
+    yield Oracle(labels, *hot)
+
+
 def _flags(labels: np.ndarray) -> Oracle:
     sure = (SURE * (2 * labels - 1)).astype(np.float32)
     return Oracle(labels, sure, -sure, np.full_like(sure, SURE))
@@ -171,6 +186,10 @@ def forms(subject: Subject, oracle: Oracle) -> Iterator[Callable[[Any], Any]]:
     the model answers with more than its scores.
     """
     prepare = getattr(subject.trainer, "preprocess_logits_for_metrics", None)
+    if isinstance(oracle.perfect, tuple):
+        if prepare is None:
+            yield lambda scores: scores
+        return
     if prepare is not None:
         labels = torch.as_tensor(oracle.labels)
         yield lambda scores: np.asarray(prepare(torch.as_tensor(scores), labels))

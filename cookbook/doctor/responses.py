@@ -90,8 +90,13 @@ def _decoder_inputs(subject: Subject, batch: Mapping[str, Any]) -> dict[str, Any
 
 
 def scores(subject: Subject, batch: Any) -> torch.Tensor:
-    """Logits of a batch, (batch, …), in float32 on the CPU; Skip where there are none."""
-    found = subject.logits(subject.forward(batch))
+    """Logits of a batch, (batch, …), in float32 on the CPU; Skip where there are none.
+
+    Those of a span's two ends are (batch, length, 2).
+    """
+    outputs = subject.forward(batch)
+    found, both = subject.logits(outputs), kinds.span_logits(outputs)
+    found = torch.stack(both, -1) if both is not None else found
     if found is None or not found.is_floating_point():
         raise Skip("does not apply")
     found = found.detach().float().cpu()

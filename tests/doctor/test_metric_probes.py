@@ -263,3 +263,31 @@ def first_of_a_tuple(prediction):
 ])  # fmt: skip
 def test_the_first_row_is_taken_for_the_scores(hidden, compute, expected):
     assert verdicts(*of_transformers(hidden), compute) == expected
+
+
+def of_spans(right):
+    def compute(prediction):
+        (start, end), labels = prediction.predictions, prediction.label_ids
+        return {"exact_match": right(start.argmax(-1), end.argmax(-1), *labels).mean()}
+
+    return compute
+
+
+@pytest.mark.parametrize(
+    ("right", "expected"),
+    [
+        (lambda a, z, s, e: (a == s) & (z == e), []),
+        (lambda a, z, s, e: ((a == s) & (z == e)) * 100.0, []),
+        (lambda a, z, s, e: (a == s) & (z == e) & (e - s < 3), []),  # some answers were cut
+        (lambda a, z, s, e: (a == s + 1) & (z == e + 1), [("E1", "error")]),
+        (lambda a, z, s, e: a[:1] == z[-1:], [("E1", "error")]),
+    ],
+)
+def test_metrics_of_spans(tiny_bert, right, expected):
+    draw, rows = np.random.default_rng(0), []
+    for _ in range(40):
+        start = int(draw.integers(1, 8))
+        rows.append({"input_ids": draw.integers(5, 90, 12).tolist(), "attention_mask": [1] * 12,
+                     "start_positions": start,
+                     "end_positions": start + int(draw.integers(0, 4))})  # fmt: skip
+    assert verdicts(tiny_bert("BertForQuestionAnswering"), rows, of_spans(right)) == expected
