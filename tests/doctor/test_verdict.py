@@ -33,6 +33,12 @@ def test_but_a_sign_that_explains_it_comes_first():
     assert [f.fault for f in verdict.rank(early)] == ["O3", "O1", "P1", "O8"]
 
 
+def test_a_cut_that_takes_every_label_of_some_rows_is_their_cause():
+    primary, rest = verdict.split([found("T3"), found("T4", "warn")])
+    assert primary.fault == "T4" and [f.fault for f in rest] == ["T3"]
+    assert verdict.split([found("T3"), found("T4", "info")])[0].fault == "T3"
+
+
 def test_steps_are_small_because_they_were_clipped():
     assert verdict.split([found("O2", "warn"), found("O9", "warn")])[0].fault == "O9"
 
