@@ -96,6 +96,12 @@ def test_a_change_by_hand_is_gone_after_a_reload(change, model, tokenizer):
     assert reloads(model, tokenizer, args=None) == [("K1", "info")]  # a loop saves as it likes
 
 
+def test_a_model_that_only_grew_is_told_as_advice(model, tokenizer):
+    model.gain = nn.Parameter(torch.full((), 3.0))
+    model.bert.pooler.register_forward_hook(lambda module, given, out: model.gain * out)
+    assert reloads(model, tokenizer) == [("K1", "info")]
+
+
 def test_under_an_adapter_as_well(model, tokenizer):
     deeper(model)
     config = peft.LoraConfig(task_type="SEQ_CLS", target_modules=["query"], r=2)
