@@ -28,8 +28,10 @@ READERS = ("label_checks", "target_checks", "row_checks", "content_checks", "dup
            "model_checks", "adapter_checks", "optimizer_checks", "argument_checks",
            "scale_checks")  # fmt: skip
 PROBES = ("forward_probes", "causality_probes", "padding_probes", "packing_probes",
-          "tokenizer_probes", "loss_probes", "logit_probes", "ascent_probes", "gradient_probes",
+          "tokenizer_probes", "loss_probes", "logit_probes", "ascent_probes", "span_probes",
+          "gradient_probes",
           "finite_probes", "adapter_probes", "accumulation_probes", "metric_probes", "contrastive",
+          "embedding_probes",
           "learning_probes", "alignment_probes", "held_out_label_probes", "tag_alignment_probes",
           "span_alignment_probes", "precision_probes", "saving_probes",
           "reversal_probes")  # fmt: skip
@@ -89,8 +91,9 @@ def run(
             before.restore()
             if unready:
                 reasons["probes"] = unready
-                continue
             for name, check in _checks(files):
+                if unready and not getattr(check, "even_refused", False):
+                    continue
                 with torch.random.fork_rng(devices=[]), _uncompiled(subject.model):
                     found, reason = attempt(check, subject)
                 if probing:

@@ -136,7 +136,7 @@ def _draws(subject: Subject, batch: Any) -> set[str]:
 
 def check_rows_are_apart(subject: Subject) -> Iterable[Finding]:
     """M10: a change of one row of a batch moves the scores of another."""
-    if _mixes_rightly(subject):
+    if mixes_rightly(subject):
         raise Skip("does not apply")
     batch = responses.inputs(subject)
     size = sampling.batch_size(batch)
@@ -174,7 +174,7 @@ def _audible(subject: Subject, batch: Any, first: torch.Tensor) -> float:
     return max(FAINT * spread, FAINT / 4 * largest, 50 * responses.moved(first, again))
 
 
-def _mixes_rightly(subject: Subject) -> bool:
+def mixes_rightly(subject: Subject) -> bool:
     """Contrast within a batch, experts with a capacity, graphs, packed integers, batch statistics.
 
     Integers are scaled by the largest activation of a batch.

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cookbook.doctor import responses
+from cookbook.doctor import gradients, responses
 from cookbook.doctor.examination import Skip
 from cookbook.doctor.findings import Finding
 from cookbook.doctor.subject import Subject
@@ -56,26 +56,56 @@ def _linear(module: nn.Module) -> bool:
 
 
 def check_types_meet(subject: Subject) -> Iterable[Finding]:
-    """P4: weights of several types, which no forward pass computes with, nor one under autocast."""
+    """P4: weights of several types, with which no forward pass computes, or none without an
+    autocast that nobody asked for."""
+    if subject.unready:
+        raise Skip("does not apply")
     kinds = {p.dtype for p in subject.parameters.values() if p.is_floating_point()}
     if len(kinds) < 2:
         raise Skip("does not apply")
+    errors = _refusals(subject)
+    if not any(said in errors[0].lower() for said in ABOUT_TYPES):
+        return
+    names = " and ".join(sorted(str(kind).removeprefix("torch.") for kind in kinds))
+    remedy = "keep the weights in one type, and compute in half precision by autocast"
+    if all(errors):
+        yield Finding(
+            "P4", "error",
+            f"weights are {names}, and the forward pass refuses them, under autocast as well: "
+            f"{errors[0][:90]}",
+            remedy,
+        )  # fmt: skip
+    elif not any(getattr(subject.args, name, False) is True for name in KINDS):
+        ours = subject.args is not None or subject.trainer is not None
+        yield Finding(
+            "P4", "error" if ours else "info",  # a loop may stand under an autocast
+            f"weights are {names}, and the forward pass refuses them without an autocast, which "
+            f"is {'off' if ours else 'not seen here'}: {errors[0][:90]}",
+            remedy,
+        )  # fmt: skip
+
+
+def _refusals(subject: Subject) -> list[str]:
+    """What the forward pass says without an autocast, under bf16 and under fp16; "" where it runs.
+
+    A `Trainer` whose own `compute_loss` opens one runs without.
+    """
     batch, errors = responses.inputs(subject), []
     for kind in (None, *KINDS.values()):
         enabled, half = kind is not None, kind or torch.bfloat16
         try:
             with responses.quiet(subject), torch.autocast(subject.device.type, half, enabled):
-                subject.forward(batch)
+                if subject.trainer is None:
+                    subject.forward(batch)
+                else:
+                    gradients.training_loss(subject, subject.batch("train", responses.ROWS))
+            errors.append("")
         except (RuntimeError, ValueError) as error:
-            errors.append(" ".join(str(error).split()))
-    if len(errors) > len(KINDS) and any(said in errors[0].lower() for said in ABOUT_TYPES):
-        names = " and ".join(sorted(str(kind).removeprefix("torch.") for kind in kinds))
-        yield Finding(
-            "P4", "error",
-            f"weights are {names}, and the forward pass refuses them, under autocast as well: "
-            f"{errors[0][:90]}",
-            "keep the weights in one type, and compute in half precision by autocast",
-        )  # fmt: skip
+            errors.append(" ".join(str(error).split()) or "refused")
+    return errors
+
+
+check_types_meet.even_refused = True  # examined though the forward pass raises: it says why
 
 
 def _outputs(linears: list[nn.Linear], seen: list[torch.dtype]) -> list[Any]:

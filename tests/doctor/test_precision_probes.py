@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from cookbook.doctor import precision_probes
+from cookbook.doctor import examination, precision_probes
 from cookbook.doctor.examination import attempt
 from cookbook.doctor.subject import Subject
 
@@ -74,7 +74,7 @@ def test_a_linear_layer_of_ones_own_that_autocast_does_not_know():
     ("model", "expected"),
     [
         (nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2).double()), ["P4"]),
-        (nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2).bfloat16()), []),  # under autocast they do
+        (nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2).bfloat16()), ["P4"]),
         (nn.Sequential(nn.Linear(3, 3).double(), nn.Flatten()), None),
         (nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3)), None),
     ],
@@ -84,6 +84,51 @@ def test_weights_of_several_types(model, expected):
     found, reason = attempt(precision_probes.check_types_meet, subject)
     assert [one.fault for one in found] == (expected or [])
     assert ("does not apply" in reason) == (expected is None)
+
+
+class Casting(nn.Module):
+    """A backbone in bf16 and a head in fp32, which is handed fp32: as adapters do it."""
+
+    def __init__(self, casts=True):
+        super().__init__()
+        self.body, self.head, self.casts = nn.Linear(3, 3).bfloat16(), nn.Linear(3, 2), casts
+
+    def forward(self, x):
+        hidden = self.body(x.bfloat16())
+        return self.head(hidden.float() if self.casts else hidden)
+
+
+class OwnAutocast:
+    """A trainer whose `compute_loss` opens an autocast of its own."""
+
+    def compute_loss(self, model, inputs, return_outputs=False):
+        with torch.autocast("cpu", torch.bfloat16):
+            outputs = model(**inputs)
+        return (outputs.float().mean(), outputs) if return_outputs else outputs.float().mean()
+
+
+@pytest.mark.parametrize(
+    ("casts", "args", "expected"),
+    [
+        (False, FULL, [("P4", "error")]),
+        (False, BF16, []),
+        (True, FULL, []),
+        (False, None, [("P4", "info")]),  # the loop may open an autocast
+    ],
+)
+def test_two_types_that_meet_under_an_autocast_alone(casts, args, expected):
+    rows = [(torch.randn(3), 0) for _ in range(4)]
+    report = examination.examine(Casting(casts), train_dataset=rows, args=args)
+    found = [(one.fault, one.severity) for one in report.all if one.fault == "P4"]
+    assert found == expected
+
+
+def test_an_autocast_within_the_trainers_own_loss():
+    rows = [{"x": torch.randn(3)} for _ in range(4)]
+    for trainer, expected in ((OwnAutocast(), []), (None, ["P4"])):
+        subject = Subject(Casting(False), train_dataset=rows, args=FULL, trainer=trainer)
+        found, reason = attempt(precision_probes.check_types_meet, subject)
+        assert [one.fault for one in found] == expected and "failed" not in reason, reason
 
 
 def test_no_hook_is_left():
