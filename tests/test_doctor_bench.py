@@ -158,14 +158,14 @@ def test_the_third_set_commits_every_fault_again_and_is_told_by_its_number(bench
     assert len(script.tasks(1, number=2)) < len(tasks) < len(script.tasks(1))
 
 
-@pytest.mark.parametrize("number", [4, 5])
-def test_a_later_set_does_so_in_every_family_and_its_names_are_new(bench, number):
+@pytest.mark.parametrize(("number", "newest"), [(4, "tagging"), (5, "tagging"), (6, "span")])
+def test_a_later_set_does_so_in_every_family_and_its_names_are_new(bench, number, newest):
     table, script = bench("faults.table"), bench("doctor_held_out")
-    mutations = (table.fourth_table, table.fifth_table)[number - 4]()
+    mutations = (table.fourth_table, table.fifth_table, table.sixth_table)[number - 4]()
     assert {mutation.fault for mutation in mutations} == set(table.applicability())
     families = [family for mutation in mutations for family in mutation.families]
     assert set(families) >= {*bench("faults.families").FAMILIES, "tagging"}
-    assert sum("tagging" in mutation.families for mutation in mutations) * 5 > len(mutations) > 95
+    assert sum(newest in mutation.families for mutation in mutations) * 5 > len(mutations) > 95
     tasks = script.tasks(1, number=number)
     healthy = {task.name for task in tasks if not task.fault}
     assert len(tasks) - len(healthy) == len(families) > 250

@@ -205,7 +205,7 @@ class Scaled(Towers):
 
 
 @healthy
-def a_temperature_that_is_learnt(seed: int) -> Recipe:
+def a_learnt_temperature_of_pairs(seed: int) -> Recipe:
     def loss(outputs: dict, batch: Any = None) -> torch.Tensor:
         scores = outputs["scale"] * outputs["text_embeds"] @ outputs["pair_embeds"].T
         return functional.cross_entropy(scores, torch.arange(len(scores)))

@@ -43,7 +43,7 @@ class Mixer(nn.Module):
 
 
 @healthy
-def a_mixer_of_patches(seed: int) -> Recipe:
+def patches_mixed_by_two_networks(seed: int) -> Recipe:
     return evaluated(changed(vit(seed), model=Mixer))
 
 
