@@ -22,6 +22,7 @@ from cookbook.doctor import kinds
 from cookbook.doctor.checks import Skip
 from cookbook.doctor.findings import Finding
 from cookbook.doctor.subject import Subject
+from cookbook.doctor.tokens import count_of
 
 # What a new task rightly adds to a checkpoint: heads, the pooler, adapters, cross-attention.
 ADDED = re.compile(
@@ -36,23 +37,38 @@ LANGUAGE = ("masked-lm", "causal-lm", "seq2seq")
 
 def check_backbone_is_loaded(subject: Subject) -> Iterable[Finding]:
     """M1: a checkpoint is named, and the backbone's weights are not the checkpoint's."""
-    model = kinds.base_of(subject.model) if subject.model is not None else None
-    name = checkpoint_name(model)
-    if not name:
-        raise Skip("does not apply")
-    weights = backbone(model)
-    if not weights:
-        raise Skip("does not apply")
+    compared = False
+    for model in _named(subject.model):
+        name, weights = checkpoint_name(model), backbone(model)
+        states = _states(model, name, weights) if weights else None
+        compared |= bool(states)
+        new = [key for key, state in (states or {}).items() if state != "same"]
+        yield from _judged(subject, model, name, states, new) if states else ()
+    if not compared:
+        raise Skip("no weight of the backbone could be compared with the checkpoint")
+
+
+def _named(model: Any) -> list[nn.Module]:
+    """The model, if it names a checkpoint; else those inside it, such as towers' encoders."""
+    if model is None or checkpoint_name(base := kinds.base_of(model)):
+        return [] if model is None else [base]
+    inner = [m for m in base.modules() if checkpoint_name(m) and hasattr(m, "from_pretrained")]
+    nested = {id(m) for one in inner for m in one.modules() if m is not one}
+    found = [m for m in inner if id(m) not in nested]
+    if not found or any(map(was_loaded, found)) and not all(map(was_loaded, found)):
+        raise Skip("does not apply")  # a teacher was loaded, and its student may begin anew
+    return found
+
+
+def _states(model: nn.Module, name: str, weights: dict[str, torch.Tensor]) -> dict | None:
+    """Name → whether the weight is the checkpoint's, by the best witness there is."""
     states = origins(model, name, weights)
     if states is None and was_loaded(model):
         marked = {key: getattr(w, "_is_hf_initialized", False) for key, w in weights.items()}
-        states = {key: "same" if mark else "new" for key, mark in marked.items()}
-    elif states is None:
-        states = {key: "new" if fresh else "same" for key, fresh in against_twin(model, weights)}
-    if not states:
-        raise Skip("no weight of the backbone could be compared with the checkpoint")
-    new = [key for key, state in states.items() if state != "same"]
-    yield from _judged(subject, model, name, states, new)
+        return {key: "same" if mark else "new" for key, mark in marked.items()}
+    if states is None:
+        return {key: "new" if fresh else "same" for key, fresh in against_twin(model, weights)}
+    return states
 
 
 def _judged(subject: Subject, model: nn.Module, name: str, states: dict, new: list):
@@ -67,7 +83,8 @@ def _judged(subject: Subject, model: nn.Module, name: str, states: dict, new: li
         yield Finding("M1", "warn", told, measured=measured)
     elif share >= 0.9:
         # A language model that is built from a checkpoint's configuration may mean to start anew.
-        scratch = not was_loaded(model) and subject.kind in (*LANGUAGE, "other")
+        scratch = subject.kind in (*LANGUAGE, "other") or model is not kinds.base_of(subject.model)
+        scratch &= not was_loaded(model)
         told = (
             f"{len(new)} of {len(states)} weight matrices of the backbone are not those of "
             f"{_short(name)}, which the model names, but newly drawn (bound: 90 %)"
@@ -117,22 +134,13 @@ def _too_few_to_start_anew(subject: Subject, name: str, states: dict) -> str:
     """
     own = getattr(subject.tokenizer, "name_or_path", None)
     fits = weight_files(name) is not None and all(s == "other" for s in states.values())
-    tokens, weights = _tokens(subject), sum(p.numel() for p in subject.model.parameters())
+    tokens, weights = count_of(subject.train), sum(p.numel() for p in subject.model.parameters())
     if not (fits and own and _short(own) == _short(name)) or not 0 < tokens < weights:
         return ""
     return (
         f"; they lie at hand and fit, and {tokens:,} tokens to train on (bound: one for each of "
         f"{weights:,} weights) are too few to start anew"
     )
-
-
-def _tokens(subject: Subject) -> int:
-    """About how many tokens the training rows hold; 0 where nobody knows."""
-    rows = [row.get("input_ids") for row in subject.train.rows if isinstance(row, dict)]
-    lengths = [len(ids) for ids in rows if isinstance(ids, list | torch.Tensor)]
-    if not lengths or subject.train.iterable or not subject.train.total:
-        return 0
-    return round(sum(lengths) / len(lengths) * subject.train.total)
 
 
 def checkpoint_name(model: Any) -> str:

@@ -31,7 +31,7 @@ PROBES = ("forward_probes", "causality_probes", "padding_probes", "packing_probe
           "tokenizer_probes", "loss_probes", "logit_probes", "ascent_probes", "span_probes",
           "gradient_probes",
           "finite_probes", "adapter_probes", "accumulation_probes", "metric_probes", "contrastive",
-          "embedding_probes",
+          "embedding_probes", "unlisted_probes",
           "learning_probes", "alignment_probes", "held_out_label_probes", "tag_alignment_probes",
           "span_alignment_probes", "precision_probes", "saving_probes",
           "reversal_probes")  # fmt: skip

@@ -45,7 +45,7 @@ def check_optimizer_holds_the_model(subject: Subject) -> Iterable[Finding]:
     held = [p for group in groups(subject) for p in group["params"]]
     ids, known = {id(p) for p in held}, {id(p) for p in subject.parameters.values()}
     missing = [name for name, p in subject.trainable.items() if id(p) not in ids]
-    foreign = [p for p in held if id(p) not in known | _of_loss(subject)]
+    foreign = [p for p in held if id(p) not in known | of_loss(subject)]
     if not missing or _master_copies(subject, missing, foreign):
         return
     total, measured = len(subject.trainable), {"missing": len(missing), "foreign": len(foreign)}
@@ -59,7 +59,7 @@ def check_optimizer_holds_the_model(subject: Subject) -> Iterable[Finding]:
     yield Finding("O6", severity, f"{told} (bound: 0)", measured=measured)
 
 
-def _of_loss(subject: Subject) -> set[int]:
+def of_loss(subject: Subject) -> set[int]:
     """Parameters of the loss: a module, or one that a function closes over."""
     loss = subject.loss_fn
     cells = [c.cell_contents for c in getattr(loss, "__closure__", None) or ()]

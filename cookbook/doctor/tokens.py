@@ -171,3 +171,19 @@ def end_ids(subject: Any) -> set[int]:
 def isin(ids: torch.Tensor, values: Any) -> torch.Tensor:
     """Where `ids` are one of `values`."""
     return torch.isin(ids, torch.tensor(sorted(values) or [-1], device=ids.device))
+
+
+def count_of(sample: Any) -> int:
+    """About how many tokens all rows of a split hold, both texts of pairs; 0 where nobody knows."""
+    rows, others = (
+        [row for row in sample.rows if isinstance(row, dict)],
+        ("token_type", "position", "label"),
+    )
+    texts = [
+        value for row in rows for key, value in row.items()
+        if str(key).endswith("_ids") and not str(key).startswith(others)
+    ]  # fmt: skip
+    lengths = [len(ids) for ids in texts if isinstance(ids, list | torch.Tensor)]
+    if not lengths or sample.iterable or not sample.total:
+        return 0
+    return round(sum(lengths) / len(rows) * sample.total)

@@ -222,3 +222,45 @@ def test_peft_keeps_the_backbone_it_wraps(folder):
 def test_a_module_without_a_name_does_not_apply():
     with pytest.raises(Skip, match="does not apply"):
         list(CHECK(Subject(torch.nn.Linear(2, 2))))
+
+
+class Two(torch.nn.Module):
+    """A model of one's own around encoders that name a checkpoint."""
+
+    def __init__(self, *encoders):
+        super().__init__()
+        self.encoders, self.head = torch.nn.ModuleList(encoders), torch.nn.Linear(32, 8)
+
+
+def encoder(folder, loaded, **changes):
+    config = transformers.AutoConfig.from_pretrained(folder, **changes)
+    made = transformers.BertModel.from_pretrained(folder) if loaded else None
+    return made if loaded else transformers.AutoModel.from_config(config)
+
+
+def pairs(tokenizer, count):
+    ids = tokenizer("the solver computes a median of two tensors")["input_ids"]
+    return [{"text_ids": ids, "pair_ids": ids} for _ in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("loaded", "count", "expected"),
+    [((False,), 40, ["warn"]), ((False, False), 40, ["warn", "warn"]),
+     ((False,), 40_000, ["info"]),  # enough rows to begin anew
+     ((True,), 40, []), ((True, False), 40, [])],  # a teacher, and its student from scratch
+)  # fmt: skip
+def test_an_encoder_inside_a_model_of_ones_own(folder, tokenizer, loaded, count, expected):
+    tokenizer.name_or_path, before = str(folder), tokenizer.name_or_path
+    rows = pairs(tokenizer, count)
+    try:
+        model = Two(*(encoder(folder, one) for one in loaded))
+        said = found(model, train_dataset=rows, processing_class=tokenizer)
+    finally:
+        tokenizer.name_or_path = before
+    assert [(one.fault, one.severity) for one in said] == [("M1", how) for how in expected]
+
+
+def test_layers_without_a_checkpoint_say_nothing(folder, tokenizer):
+    config = transformers.BertConfig(vocab_size=64, hidden_size=32, num_attention_heads=2)
+    assert found(Two(transformers.BertModel(config))) == []
+    assert found(torch.nn.Linear(3, 3)) == []

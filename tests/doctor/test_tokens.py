@@ -53,3 +53,11 @@ def test_all_ids_that_end_a_text(tokenizer):
     assert tokens.end_ids(Subject(model)) == {7, 9}
     assert tokens.isin(torch.tensor([1, 7]), {7, 9}).tolist() == [False, True]
     assert not tokens.isin(torch.tensor([1, 7]), set()).any()
+
+
+def test_tokens_of_all_rows_are_counted_in_both_texts_of_a_pair():
+    rows = [{"text_ids": [1] * 4, "pair_ids": [2] * 6, "token_type_ids": [0] * 4, "labels": 1}] * 8
+    assert tokens.count_of(Subject(None, train_dataset=rows).train) == 80
+    assert tokens.count_of(Subject(None, train_dataset=[{"input_ids": [3] * 5}] * 4).train) == 20
+    assert tokens.count_of(Subject(None, train_dataset=[{"text": "five"}] * 4).train) == 0
+    assert tokens.count_of(Subject(None).train) == 0
