@@ -20,6 +20,7 @@ from torch import nn
 
 from cookbook.doctor import kinds
 from cookbook.doctor.checks import Skip
+from cookbook.doctor.drawn import cosine, looks_drawn
 from cookbook.doctor.findings import Finding
 from cookbook.doctor.subject import Subject
 from cookbook.doctor.tokens import count_of
@@ -68,7 +69,21 @@ def _states(model: nn.Module, name: str, weights: dict[str, torch.Tensor]) -> di
         return {key: "same" if mark else "new" for key, mark in marked.items()}
     if states is None:
         return {key: "new" if fresh else "same" for key, fresh in against_twin(model, weights)}
-    return states
+    return dict.fromkeys(states, "other") if _of_one_seed(model, name, weights, states) else states
+
+
+def _of_one_seed(model: nn.Module, name: str, weights: dict, states: dict) -> bool:
+    """Whether these weights are like the file's because both were drawn with one seed: none is
+    the file's number by number, and all have the deviations of a model that was just made."""
+    if was_loaded(model) or len(states) < 4 or set(states.values()) != {"same"}:
+        return False
+    files = weight_files(name) or {}
+    stored = {key: read(files, model, key) for key in states}
+    if any(s is None or torch.equal(s.float(), weights[k].detach().float().cpu())
+           for k, s in stored.items()):  # fmt: skip
+        return False
+    fresh = dict(against_twin(model, weights))
+    return len(fresh) == len(states) and all(fresh.values())
 
 
 def _judged(subject: Subject, model: nn.Module, name: str, states: dict, new: list):
@@ -251,31 +266,6 @@ def read(files: dict[str, Path], model: nn.Module, key: str) -> torch.Tensor | N
 
     with safe_open(files[name], "pt") as opened:
         return opened.get_tensor(name)
-
-
-def cosine(one: torch.Tensor, other: torch.Tensor) -> float:
-    """The cosine between two weights of one shape: near 1 when trained on, near 0 when drawn."""
-    one, other = one.detach().float().cpu().flatten(), other.float().flatten()
-    return float(torch.nn.functional.cosine_similarity(one, other, dim=0))
-
-
-def looks_drawn(weight: torch.Tensor, deviation: float | None = None) -> bool:
-    """Whether a matrix looks freshly drawn: mean 0, the kurtosis of a (cut) normal or uniform.
-
-    With `deviation`, its standard deviation must also be that, within 2 % or the sampling error.
-    """
-    values = weight.detach().float().flatten()
-    count, spread = values.numel(), float(values.std())
-    if not spread > 0:
-        return False
-    unit = (values - values.mean()) / spread
-    excess = float(unit.pow(4).mean()) - 3
-    centred = abs(float(values.mean())) < 4 * spread / math.sqrt(count)
-    slack = max(0.1, 4 * math.sqrt(24 / count))
-    normal, uniform = abs(excess) < slack, abs(excess + 1.2) < slack
-    bound = max(0.02, 3 / math.sqrt(2 * count))
-    near = deviation is None or abs(spread / deviation - 1) <= bound
-    return centred and near and (normal or uniform)
 
 
 def against_twin(model: nn.Module, weights: dict[str, torch.Tensor]):

@@ -264,3 +264,30 @@ def test_layers_without_a_checkpoint_say_nothing(folder, tokenizer):
     config = transformers.BertConfig(vocab_size=64, hidden_size=32, num_attention_heads=2)
     assert found(Two(transformers.BertModel(config))) == []
     assert found(torch.nn.Linear(3, 3)) == []
+
+
+def of_one_seed(tiny_bert, folder, seed=0):
+    """A model drawn as the file's was, before that was trained on."""
+    model = tiny_bert(seed=seed)
+    model.config._name_or_path = str(folder)
+    return model
+
+
+def test_weights_that_are_alike_since_both_were_drawn_with_one_seed(tiny_bert, folder):
+    stored = load_file(folder / "model.safetensors")["bert.encoder.layer.0.output.dense.weight"]
+    model = of_one_seed(tiny_bert, folder)
+    own = model.bert.encoder.layer[0].output.dense.weight
+    assert checkpoint_checks.cosine(own, stored) > 0.2
+    assert [one.fault for one in found(model)] == ["M1"]
+
+
+def test_weights_that_are_the_file_s_or_went_on_from_there(tiny_bert, folder, tmp_path):
+    model = of_one_seed(tiny_bert, folder)
+    model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
+    assert found(model) == []
+    for parameter in model.parameters():  # trained on
+        parameter.data += 0.1 * parameter.std(correction=0) * torch.randn_like(parameter)
+    assert found(model) == []
+    untrained = of_one_seed(tiny_bert, tmp_path / "untrained")
+    untrained.save_pretrained(tmp_path / "untrained")
+    assert found(untrained) == []  # a file of what was just made
