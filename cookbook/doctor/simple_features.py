@@ -63,15 +63,15 @@ def _field(batch: Any, names: tuple[str, ...], *, integers: bool) -> torch.Tenso
 
 def _token_views(ids: np.ndarray, mask: np.ndarray | None) -> Iterator[tuple[str, np.ndarray]]:
     real = np.ones(ids.shape, bool) if mask is None or mask.shape != ids.shape else mask > 0
-    words = _hashed(ids, real)
+    words = hashed(ids, real)
     yield "bag of tokens", words
-    pairs = _hashed(ids[:, :-1] * 7919 + ids[:, 1:] * 104729, real[:, :-1] & real[:, 1:])
+    pairs = hashed(ids[:, :-1] * 7919 + ids[:, 1:] * 104729, real[:, :-1] & real[:, 1:])
     yield "pairs of tokens", np.concatenate([words, pairs], axis=1)
     last = real.shape[1] - 1 - real[:, ::-1].argmax(1)
     first, rows = real.argmax(1), np.arange(len(ids))
     places = [ids[rows, np.minimum(first + k, last)] * 31 + k for k in range(ENDS)]
     places += [ids[rows, np.maximum(last - k, first)] * 37 + 101 + k for k in range(ENDS)]
-    ends = _hashed(np.stack(places, 1) * 7919, np.ones((len(ids), 2 * ENDS), bool))
+    ends = hashed(np.stack(places, 1) * 7919, np.ones((len(ids), 2 * ENDS), bool))
     kinds = [[len(set(row[at])), at.sum()] for row, at in zip(ids, real, strict=True)]
     yield "first and last tokens, length", np.concatenate([ends, np.array(kinds, float)], axis=1)
     yield "token numbers", _arithmetic(ids * real)
@@ -84,7 +84,7 @@ def _arithmetic(ids: np.ndarray) -> np.ndarray:
     return np.concatenate([ids.astype(np.float32), *rests], axis=1)
 
 
-def _hashed(ids: np.ndarray, real: np.ndarray) -> np.ndarray:
+def hashed(ids: np.ndarray, real: np.ndarray) -> np.ndarray:
     """Square roots of the counts of ids, in `WIDTH` columns."""
     places = ((ids.astype(np.int64) * 2654435761) % 2_147_483_647) % WIDTH
     counts = np.zeros((len(ids), WIDTH), np.float32)

@@ -36,7 +36,7 @@ AFTERWARDS = {fault for question, level in TREE[-2:] for fault in level}
 # What a present finding explains though it stands further down: signs that are only statistical and
 # still the cause of a contradiction; and models that mix rows or positions, which no mask can mend.
 EXPLAINS = {
-    "O1": ("P1", "P2"), "O3": ("P1", "P2", "O1"), "D5": ("X3",), "R1": ("E3",),
+    "O1": ("P1", "P2"), "O3": ("P1", "P2", "O1"), "D5": ("X3", "O1", "O3"), "R1": ("E3",),
     "T4": ("T1", "T3"),  # what is cut away are the end, and in some rows every label
     "D8": ("O1",),  # judged before training: no rate makes a table of other rows fit
     "T10": ("T2",),  # a wrong mask puts labels on padding
