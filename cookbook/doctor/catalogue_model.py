@@ -69,7 +69,8 @@ FAULTS: list[dict[str, Any]] = [
         "id": "M7",
         "title": "Training and evaluation mode are mixed up",
         "symptom": "overfitting, or an evaluation that jitters",
-        "signal": "dropout off in training, or two evaluations of one batch that differ",
+        "signal": "dropout off in training, batch statistics or dropout on in evaluation, or two "
+        "evaluations of one batch that differ",
         "remedy": "call model.train() before steps and model.eval() before evaluation",
         "phases": "po",
         "tier": "A",
@@ -119,7 +120,7 @@ FAULTS: list[dict[str, Any]] = [
         "id": "L2",
         "title": "Softmax before the cross-entropy",
         "symptom": "slow, with a floor",
-        "signal": "outputs that are probabilities in a cross-entropy",
+        "signal": "probabilities in a cross-entropy, or scores where log-probabilities belong",
         "remedy": "return logits",
         "phases": "p",
         "tier": "A",
@@ -139,7 +140,8 @@ FAULTS: list[dict[str, Any]] = [
         "id": "L4",
         "title": "The loss is climbed, not descended",
         "symptom": "the loss rises",
-        "signal": "a small step downhill lowers the loss, the optimizer's own step raises it",
+        "signal": "a small step downhill lowers the loss, the optimizer's own step raises it; the "
+        "slope of a known loss, reversed",
         "remedy": "mend the sign of the loss, or maximize=False",
         "phases": "p",
         "tier": "A",
