@@ -151,7 +151,9 @@ def _reloaded(model: nn.Module, adapted: bool) -> tuple[nn.Module, list[str], li
     frozen = any(isinstance(state[n], nn.Parameter) and not state[n].requires_grad for n in unknown)
     if frozen and not adapted:
         raise Skip("does not apply")  # adapters by hand around frozen weights have their own file
-    twin.load_state_dict({n: t for n, t in state.items() if n in own}, strict=False, assign=True)
+    # Detached: a parameter that is handed over as it is would be thawed in the model, too.
+    held = {name: tensor.detach() for name, tensor in state.items() if name in own}
+    twin.load_state_dict(held, strict=False, assign=True)
     return twin, unknown, _fill(twin, model)
 
 

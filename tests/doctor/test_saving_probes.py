@@ -194,3 +194,13 @@ def test_an_adapter_alone_changes_nothing(model, tokenizer):
         task_type="SEQ_CLS", target_modules=["query", "dense"], r=2, init_lora_weights=False
     )  # fmt: skip
     assert reloads(peft.get_peft_model(model, config), tokenizer) == []
+
+
+def test_the_model_is_left_as_it_was(model, tokenizer):
+    model.bert.requires_grad_(False)
+    deeper(model)
+    flags = [p.requires_grad for p in model.parameters()]
+    held = {name: value.clone() for name, value in model.state_dict().items()}
+    assert reloads(model, tokenizer) == [("K1", "warn")]
+    assert [p.requires_grad for p in model.parameters()] == flags
+    assert all(torch.equal(value, held[name]) for name, value in model.state_dict().items())
