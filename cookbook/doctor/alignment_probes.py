@@ -1,4 +1,4 @@
-"""Do the labels belong to their rows (fault D8)?
+"""Do the labels belong to their rows (fault D8), and is there anything to read in these (E3)?
 
 Rows and labels that were joined by a wrong index show no dependence in any simple view of the
 inputs, nor in the model's own features, while one batch can still be memorised. One view that beats
@@ -9,6 +9,8 @@ this is a warning at most; pairs of texts, regressions, few rows and rare classe
 from __future__ import annotations
 
 import contextlib
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -16,7 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from cookbook.doctor import gradients, learning_probes, sampling, simple_features
+from cookbook.doctor import gradients, learning_probes, row_keys, sampling, simple_features
 from cookbook.doctor.checks import Skip
 from cookbook.doctor.findings import Finding
 from cookbook.doctor.simple_features import Probe
@@ -26,6 +28,9 @@ FEWEST, MOST = 200, 1000  # labelled rows
 RARE = 15  # rows that every class that counts must have
 MAJORITY = 0.85  # share of one class above which nothing can be seen
 BEATS = 2.5  # standard deviations of the permuted twins
+# A whole number, a date, a time or a hash: what stands in the index of a table.
+NUMBER = re.compile(r"\b[0-9a-fA-F][0-9a-fA-F-]{15,}\b|\d+(?:[.:/-]\d+)*")
+ALIKE = 0.98  # share of the texts that are one sentence but for a number
 WORK = 3e11  # multiplications that the model's own features may cost
 
 
@@ -72,10 +77,15 @@ def _table(subject: Subject) -> tuple[Any, np.ndarray]:
     rows = subject.train.rows
     if len(rows) < FEWEST:
         raise Skip("does not apply")
-    batch, numbers, _ = labelled(subject, rows[:: max(1, len(rows) // MOST)][:MOST])
+    batch, numbers, _ = labelled(subject, _spread(rows))
     if len(numbers) < FEWEST:
         raise Skip("does not apply")
     return batch, numbers
+
+
+def _spread(rows: list[Any]) -> list[Any]:
+    """Up to `MOST` of the rows, from all over the set."""
+    return rows[:: max(1, len(rows) // MOST)][:MOST]
 
 
 def labelled(subject: Subject, rows: list[Any]) -> tuple[Any, np.ndarray, np.ndarray]:
@@ -167,4 +177,50 @@ def _memorised(subject: Subject, batch: Any) -> bool:
     return any(min(line) < learning_probes.KEPT * line[0] for line in lines.values())
 
 
-CHECKS = (check_labels_belong,)
+# -- E3 ------------------------------------------------------------------------------------------
+
+
+def check_texts_are_no_numbers(subject: Subject) -> Iterable[Finding]:
+    """E3: all texts are one sentence with another number in each, and the number tells nothing.
+
+    So reads the index of a table, a date or a hash that was taken for the text. Tasks about numbers
+    show in the number's remainders, its digits or its size.
+    """
+    if subject.kind != "classifier":
+        raise Skip("does not apply")
+    texts = [row_keys.text_of(row) for row in subject.train.rows if isinstance(row, Mapping)]
+    if len(texts) < FEWEST or None in texts:
+        raise Skip("does not apply")
+    forms = Counter(NUMBER.sub("#", text) for text in texts)
+    form, count = forms.most_common(1)[0]
+    if form.count("#") != 1 or count < ALIKE * len(texts) or len(set(texts)) < ALIKE * len(texts):
+        raise Skip("does not apply")
+    batch, labels = _table(subject)
+    _, _, kept = labelled(subject, _spread(subject.train.rows))
+    named = [text for text, keep in zip(_spread(texts), kept, strict=True) if keep]
+    found: list[Probe] = []
+    for view, columns in [*simple_features.views(batch), ("the number", _of_numbers(named))]:
+        if _any_beats(found, view, columns, labels):
+            return
+    best = max(found, key=lambda p: p.distance)
+    yield Finding(
+        "E3", "warn",
+        f"{count / len(texts):.0%} of {len(texts):,} texts are {form.strip()[:40]!r} with another "
+        f"number in each (bound: {ALIKE:.0%}), and none of {len(found)} probes tells their labels: "
+        f"{best.distance:.1f} deviations from permuted ones at most (bound: {BEATS})",
+        "read the column that holds the texts, and not the index of the table",
+        {"share": count / len(texts), "distance": best.distance},
+    )  # fmt: skip
+
+
+def _of_numbers(texts: list[str]) -> np.ndarray:
+    """Size, remainders and last digits of the number in each text."""
+    digits = [re.sub(r"\D", "", text)[-15:] or "0" for text in texts]
+    whole = np.array([int(one) for one in digits])
+    rests = [np.eye(k, dtype=np.float32)[whole % k] for k in simple_features.MODULI]
+    places = [np.eye(10, dtype=np.float32)[whole // 10**k % 10] for k in range(4)]
+    size = np.stack([whole / max(1, whole.max()), np.log1p(whole), [len(d) for d in digits]], 1)
+    return np.concatenate([size.astype(np.float32), *rests, *places], axis=1)
+
+
+CHECKS = (check_labels_belong, check_texts_are_no_numbers)

@@ -25,6 +25,7 @@ OTHERS, FEW = 10, 3  # rows of other classes under which one class is no surpris
 SKEW = 2.0  # times the mean of the other classes, from which the largest of many is one
 BLIND = 0.88  # of that entropy, from which an evaluation knows nothing but the labels' rates
 EASING = 0.97  # of the cross-entropy before, under which an evaluation is still on its way
+SPENT = 0.1  # of the rate's peak, and of the steps, are left when a run is over
 ROWS, SCORED = 30, 20  # fewer tell nothing about a class, without scores and with them
 
 
@@ -175,6 +176,8 @@ def _too_early(run: Run, judged: list[Evaluation]) -> bool:
     losses = run.values("loss")
     if len(losses) < 20:
         return True
+    if _over(run, judged):
+        return False
     before, last = (e.surprise for e in judged[-2:])
     if before is not None and last is not None:  # the loss itself may weigh the classes
         return last < BLIND * _entropy(judged[-1].counts) or last < EASING * before
@@ -183,6 +186,21 @@ def _too_early(run: Run, judged: list[Evaluation]) -> bool:
         return True
     moved, error = curves.change(recent)
     return moved < -max(0.05 * abs(np.mean(recent)), 2 * error)
+
+
+def _over(run: Run, judged: list[Evaluation]) -> bool:
+    """Whether the rate has come down, and to the end nothing but one class was said, and blindly.
+
+    Scores that know more than the labels' rates need another threshold, and no other training.
+    """
+    rates, last = run.values("rate"), judged[-3:]
+    ended = bool(rates) and rates[-1] <= SPENT * max(rates)
+    if not ended or len(last) < 3 or last[-1].step < (1 - SPENT) * (run.resumed + run.steps):
+        return False
+    same = len({_shares(e)[3] for e in last}) == 1
+    alike = same and all(_shares(e)[0] >= ONE_CLASS for e in last)
+    known = last[-1].surprise
+    return alike and known is not None and known >= BLIND * _entropy(last[-1].counts)
 
 
 def _shares(evaluation: Evaluation) -> tuple[float, float, float, int]:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cookbook.doctor import batches, hooks, parameters, preserve, ranks, schedules, tallies
+from cookbook.doctor import batches, calls, hooks, parameters, preserve, ranks, schedules, tallies
 from cookbook.doctor.records import Record, Run
 from cookbook.doctor.weights import ByHand, WeightSamples, cosine, no_gradient, sample, spread
 
@@ -53,7 +53,7 @@ class Monitor:
         self._new_window()
         self._observe = self._hook(self._note_loss)
         self._evaluate = self._hook(self._note_evaluation)
-        self.undo: list[Callable[[], None]] = []
+        self.undo: list[Callable[[], None]] = calls.follow(model, self.run, self.cost)
         self._attach(scheduler)
 
     def _new_window(self) -> None:

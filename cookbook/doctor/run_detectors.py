@@ -1,5 +1,6 @@
 """Online: batches without labels (T3), dropout in the wrong mode (M7), ranks and order (X1, X2,
-X3), resuming (K2), waiting for data (H1), memory (H2), collapse of a contrastive run (C1).
+X3), resuming (K2), waiting for data (H1), memory (H2), prompts (T11), collapse of a contrastive
+run (C1).
 
 Reads a `records.Run`.
 """
@@ -11,11 +12,13 @@ from collections.abc import Iterator
 from cookbook.doctor import contrastive, curves
 from cookbook.doctor.checks import Skip
 from cookbook.doctor.findings import Curve, Finding
-from cookbook.doctor.records import Run
+from cookbook.doctor.records import Record, Run
 
 UNLABELLED = 0.01  # share of batches
 QUIET = 3  # training passes in a row without dropout
 WAITING, WAITED = 0.3, 50  # share of a step, steps
+MOST = 0.5  # share of a step that an accelerator waits
+READING, LONG = 0.4, 0.02  # share of a step, and seconds, from which reading is slow on a CPU, too
 WINDOWS, GROWTH = 5, 0.05
 LATEST, STEADY = 10, 0.05  # losses at chance in a collapsed run, and how far they may scatter
 HELD, SPANNED = 16, 8  # past losses whose graph is still in memory, of so many steps at least
@@ -143,10 +146,37 @@ def waiting_for_data(run: Run) -> Iterator[Finding]:
         raise Skip(f"fewer than {WAITED} timed steps")
     share = curves.median([r.wait / r.seconds for r in timed])
     if share > WAITING:
+        waits = run.accelerator and share > MOST
         yield Finding(
-            "H1", "warn" if run.accelerator and share > 0.5 else "info",
+            "H1", "warn" if waits or _reads_slowly(run, timed) else "info",
             f"{share:.0%} of a step pass before its batch is there (bound: {WAITING:.0%})",
             measured={"share": share},
+        )  # fmt: skip
+
+
+def _reads_slowly(run: Run, timed: list[Record]) -> bool:
+    """Whether much of nearly every step goes into reading rows, in the training process itself.
+
+    With workers on a CPU the batch is made while the model runs on the same cores, and a loop may
+    do other work between its steps; tiny models wait longer than they compute, but not for long.
+    """
+    taken = run.facts.get("reading", {})
+    read = [(taken.get(r.step - run.resumed - 1, 0.0), r.seconds) for r in timed]
+    shares, seconds = [taken / of for taken, of in read], [taken for taken, _ in read]
+    return curves.median(shares) > READING and curves.median(seconds) > LONG
+
+
+def prompts_padded_behind(run: Run) -> Iterator[Finding]:
+    """T11: `generate` was given prompts with padding behind them, and goes on after it."""
+    if "prompts" not in run.facts:
+        raise Skip("does not apply")
+    behind, of = run.facts["prompts"]
+    if behind:
+        yield Finding(
+            "T11", "error",
+            f"{behind} of {of} prompts that generate() was given have padding behind them, where "
+            "generation goes on (bound: none)",
+            measured={"rows_padded_behind": behind, "rows": of},
         )  # fmt: skip
 
 
@@ -208,5 +238,5 @@ def saved_and_model_differ(run: Run) -> Iterator[Finding]:
 
 
 CHECKS = (batches_without_labels, dropout_in_the_wrong_mode, ranks_see_the_same,
-          same_order_each_epoch, resumed_in_part, waiting_for_data, memory_grows,
-          contrastive_collapse, saved_and_model_differ)  # fmt: skip
+          same_order_each_epoch, resumed_in_part, waiting_for_data, prompts_padded_behind,
+          memory_grows, contrastive_collapse, saved_and_model_differ)  # fmt: skip

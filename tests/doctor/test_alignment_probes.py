@@ -130,3 +130,36 @@ def test_an_adapter_counts_by_what_it_fits_itself(tiny_bert, tokenizer):
     given = {"processing_class": tokenizer}
     assert found(adapted(), texts(tokenizer, shuffled=True), **given)[0] == [("D8", "warn")]
     assert found(adapted(), texts(tokenizer), **given) == ([], "")
+
+
+def numbers(form, of=None, count=320):
+    """Rows of a text that `form` makes of a drawn number; the label is a coin's, or `of` it."""
+    draw, made = np.random.default_rng(1), []
+    for number in draw.permutation(5000)[:count]:
+        label = int(draw.integers(0, 2)) if of is None else int(of(int(number)))
+        made.append((form(int(number)), label))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("form", "of", "expected"),
+    [
+        (str, None, [("E3", "warn")]),
+        (lambda n: f"row {n}", None, [("E3", "warn")]),
+        (lambda n: f"2024-{n % 12 + 1:02}-{n % 28 + 1:02} {n}", None, []),  # two numbers
+        (lambda n: f"{n * 2654435761 % 2**32:08x}-1f3b-4c5d-{n:012x}", None, [("E3", "warn")]),
+        (lambda n: f"Is {n} odd?", lambda n: n % 2, []),  # a task about numbers
+        (lambda n: f"Is {n} large?", lambda n: n > 2500, []),
+        (lambda n: f"{n} plus {n // 7}", None, []),
+        (lambda n: f"the {['solver', 'copy', 'median'][n % 3]} of {n}", None, []),
+        (lambda n: f"row {n % 9}", None, []),  # few different ones: classes of something
+    ],
+)
+def test_texts_that_are_the_number_of_their_row(tiny_bert, tokenizer, form, of, expected):
+    rows = [{"text": text} | dict(tokenizer(text)) | {"labels": label}
+            for text, label in numbers(form, of)]  # fmt: skip
+    model = tiny_bert("BertForSequenceClassification", num_labels=2)
+    subject = Subject(model, train_dataset=rows, processing_class=tokenizer)
+    said, why = examination.attempt(alignment_probes.check_texts_are_no_numbers, subject)
+    assert not why.startswith("failed"), why
+    assert [(f.fault, f.severity) for f in said] == expected

@@ -129,3 +129,21 @@ def test_a_class_that_fills_the_training_rows_is_all_that_balanced_ones_are_told
     assert found(run_of(scored(rows, 2.4), FLAT, label_counts=[30, 940, 30])) == {}  # not that one
     assert found(run_of(scored(rows, 2.4, times=2), FLAT, label_counts=[940, 30, 30])) == {}
     assert found(run_of(scored(rows, [3.0, 2.4, 2.0]), FLAT, label_counts=[940, 30, 30])) == {}
+
+
+@pytest.mark.parametrize(
+    ("rates", "surprise", "expected"),
+    [
+        (np.linspace(1e-3, 0, 90), [0.6, 0.5, 0.45], True),
+        (np.full(90, 1e-3), [0.6, 0.5, 0.45], False),  # on its way, and the rate is up
+        (np.linspace(1e-3, 0, 90), [0.5, 0.3, 0.2], False),  # it knows the rows, at a threshold
+        (np.linspace(1e-3, 0, 180), [0.6, 0.5, 0.45], False),  # half of the run is to come
+    ],
+)
+def test_at_the_end_of_the_plan_it_is_not_early_for_one_class(found, rates, surprise, expected):
+    evaluations = scored([[90, 0], [10, 0]], surprise)  # entropy 0.325
+    run = run_of(evaluations, np.linspace(0.9, 0.6, len(rates)))
+    for record, rate in zip(run.records, rates, strict=True):
+        record.rate = float(rate)
+    run.steps = len(rates)
+    assert ("D4" in found(run)) is expected

@@ -122,3 +122,23 @@ def test_pairs_drawn_together_and_nothing_apart_are_c1(found, end, faults):
     run = Run(records=[Record(i + 1, loss=v) for i, v in enumerate(losses)], steps=len(losses))
     run.facts |= {"sides": [side, side], "embeddings": side, "rows": 16}
     assert set(found(run)) == faults
+
+
+@pytest.mark.parametrize(
+    ("read", "seconds", "severity"),
+    [
+        (0.6, 0.1, "warn"),
+        (0.3, 0.1, "info"),  # the rest of the wait is the loop's own work: a teacher, samples
+        (0.6, 0.02, "info"),  # a tiny model
+        (0.0, 0.1, "info"),  # of workers: they read while the model runs
+    ],
+)
+def test_reading_that_takes_most_of_a_step_on_a_cpu_is_h1(found, read, seconds, severity):
+    records = [Record(i + 1, wait=0.7 * seconds, seconds=seconds) for i in range(60)]
+    taken = {i: read * seconds for i in range(60)} if read else {}
+    assert found(Run(records=records, facts={"reading": taken}))["H1"].severity == severity
+
+
+def test_prompts_with_padding_behind_them_are_t11(found):
+    assert found(Run(facts={"prompts": (3, 8)}))["T11"].severity == "error"
+    assert found(Run(facts={"prompts": (0, 8)})) == {}

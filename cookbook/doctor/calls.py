@@ -1,0 +1,72 @@
+"""Calls that are no forward pass: batches that are read (H1), prompts that are continued (T11).
+
+Watches `DataLoader`s that read in the training process, and `generate` of the watched model; fills
+`run.facts` and judges nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils.data.dataloader import _SingleProcessDataLoaderIter
+
+from cookbook.doctor import hooks, kinds
+from cookbook.doctor.records import Run
+
+KEPT = 4096  # steps whose reading is timed
+
+
+class Reading:
+    """Adds up, for each step, the seconds in which batches were read: `facts["reading"]`."""
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.began = run, 0.0
+        run.facts["reading"] = {}
+
+    def begins(self, *_: Any) -> None:
+        """A batch is asked for."""
+        self.began = time.perf_counter()
+
+    def ends(self, *_: Any) -> None:
+        """It is there."""
+        taken, step = self.run.facts["reading"], self.run.steps
+        if step < KEPT:
+            taken[step] = taken.get(step, 0.0) + time.perf_counter() - self.began
+
+
+class Prompts:
+    """Counts prompts that a decoder goes on with behind their padding: `facts["prompts"]`."""
+
+    def __init__(self, run: Run, model: Any) -> None:
+        self.run, self.model = run, model
+        config = getattr(model, "config", None)
+        self.applies = not getattr(config, "is_encoder_decoder", False)
+
+    def begins(self, model: Any, *given: Any, **named: Any) -> None:
+        """`generate` is called, on this model or on another."""
+        if model is not self.model or not self.applies:
+            return
+        mask = named.get("attention_mask")
+        if not isinstance(mask, torch.Tensor) or mask.dim() != 2 or mask.shape[1] < 2:
+            return
+        seen = mask != 0
+        behind = int((~seen[:, -1] & seen.any(1)).sum())
+        old = self.run.facts.get("prompts", (0, 0))
+        self.run.facts["prompts"] = old[0] + behind, old[1] + len(mask)
+
+
+def follow(model: Any, run: Run, cost: hooks.Cost) -> list[Callable[[], None]]:
+    """Notice such calls from now on; returns the functions that stop it."""
+    reading, base = Reading(run), kinds.base_of(model)
+    undo = [hooks.intercept_all(
+        _SingleProcessDataLoaderIter, "_next_data",
+        hooks.Hook(reading.begins, cost), hooks.Hook(reading.ends, cost),
+    )]  # fmt: skip
+    owner = next((kind for kind in type(base).__mro__ if "generate" in vars(kind)), None)
+    if owner is not None and callable(vars(owner)["generate"]):
+        told = hooks.Hook(Prompts(run, base).begins, cost)
+        undo.append(hooks.intercept_all(owner, "generate", told))
+    return undo
