@@ -30,6 +30,14 @@ def step_without_effect(run: Run) -> Iterator[Finding]:
     evidence = never_called(run) or in_vain(run)
     if evidence:
         yield Finding("O7", "error", evidence, measured={"steps": run.steps})
+    elif not run.steps and len(run.facts.get("by_hand", [])) >= STEPS:
+        yield Finding(
+            "O7", "info",
+            f"the weights move in {len(run.facts['by_hand'])} looks, and not by the optimizer that "
+            "was named: its step() was called 0 times (bound: 1)",
+            "name the optimizer that makes the steps, once made and kept; one that is made anew "
+            "for each step forgets its moments",
+        )  # fmt: skip
 
 
 def never_called(run: Run) -> str:
