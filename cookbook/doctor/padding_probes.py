@@ -99,6 +99,8 @@ def _mend(subject: Subject, mask: Any) -> str:
 def _applies(subject: Subject, batch: Any) -> bool:
     if not isinstance(batch, Mapping) or is_quantized(subject.model):
         return False
+    if any(map(_looks_beside, subject.bare.modules())):
+        return False
     ids = batch.get("input_ids")
     if not isinstance(ids, torch.Tensor) or ids.dim() != 2 or sampling.batch_size(batch) < 1:
         return False
@@ -110,6 +112,12 @@ def _applies(subject: Subject, batch: Any) -> bool:
         "attention_mask" in names or handed_on or kinds.base_of(subject.model) is not subject.bare
     )
     return ours and kind not in BY_DESIGN and not experts and "pixel_values" not in batch
+
+
+def _looks_beside(module: torch.nn.Module) -> bool:
+    """Whether a layer mixes each token with its neighbours, padding among them, and has no mask."""
+    wide = isinstance(module, torch.nn.Conv1d) and module.kernel_size[0] > 1
+    return wide or (isinstance(module, torch.nn.RNNBase) and module.bidirectional)
 
 
 def _attends(subject: Subject) -> bool:

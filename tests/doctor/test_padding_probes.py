@@ -197,3 +197,21 @@ def test_towers_are_asked_for_their_embeddings(tiny_bert, tokenizer, forgets):
     ]  # fmt: skip
     said = verdicts(Towers(tiny_bert("BertModel"), forgets), dataset, processing_class=tokenizer)
     assert said == ([("T10", "error")] if forgets in ("attention", "mean") else [])
+
+
+@pytest.mark.parametrize("layer", ["windows", "both ways"])
+def test_layers_that_look_at_their_neighbours_see_padding_by_design(layer):
+    class Reader(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.words, self.last = nn.Embedding(99, 8), nn.Linear(8, 2)
+            self.look = nn.Conv1d(8, 8, 3, padding=1) if layer == "windows" else nn.LSTM(
+                8, 4, batch_first=True, bidirectional=True)  # fmt: skip
+
+        def forward(self, input_ids, attention_mask, labels=None):
+            x = self.words(input_ids)
+            x = self.look(x.mT).mT if layer == "windows" else self.look(x)[0]
+            return {"logits": self.last(x.masked_fill(attention_mask[..., None] == 0, -9).amax(1))}
+
+    assert verdicts(Reader(), rows(1)) == []
