@@ -53,6 +53,11 @@ def test_an_adapter_that_the_optimizer_lacks_is_called_an_adapter_that_does_not_
     assert verdict.split([found("M2"), found("M6")])[0].fault == "M6"  # nor does it hold the head
 
 
+def test_pairs_that_do_not_belong_together_are_why_embeddings_collapse():
+    assert verdict.split([found("C1"), found("D8", "warn")])[0].fault == "D8"
+    assert verdict.split([found("C1"), found("E3", "warn")])[0].fault == "C1"
+
+
 def test_advice_is_never_the_verdict():
     primary, rest = verdict.split([found("O8", "info"), found("R1", "warn")])
     assert primary.fault == "R1" and [f.fault for f in rest] == ["O8"]
