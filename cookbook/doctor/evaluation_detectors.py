@@ -24,6 +24,7 @@ TAUGHT = 0.8  # share of a class among the training labels that explains why it 
 OTHERS, FEW = 10, 3  # rows of other classes under which one class is no surprise; a blind one
 SKEW = 2.0  # times the mean of the other classes, from which the largest of many is one
 BLIND = 0.88  # of that entropy, from which an evaluation knows nothing but the labels' rates
+UNKNOWN = 0.97  # of it, from which an evaluation that is the last one knows nothing
 EASING = 0.97  # of the cross-entropy before, under which an evaluation is still on its way
 SPENT = 0.1  # of the rate's peak, and of the steps, are left when a run is over
 ROWS, SCORED = 30, 20  # fewer tell nothing about a class, without scores and with them
@@ -140,7 +141,10 @@ def _taught(run: Run, judged: list[Evaluation], chosen: int) -> float:
     """The share of the chosen class among the training labels where it explains the choice, else 0.
 
     Evaluation rows may well be balanced: then three evaluations say it that know nothing else.
+    Where they are not, `_others` judges.
     """
+    if _shares(judged[-1])[1] >= IMBALANCE:
+        return 0.0
     counts = run.facts.get("label_counts") or [0]
     share = counts[chosen] / max(1, sum(counts)) if chosen < len(counts) else 0.0
     last = judged[-3:]
@@ -200,7 +204,7 @@ def _over(run: Run, judged: list[Evaluation]) -> bool:
     same = len({_shares(e)[3] for e in last}) == 1
     alike = same and all(_shares(e)[0] >= ONE_CLASS for e in last)
     known = last[-1].surprise
-    return alike and known is not None and known >= BLIND * _entropy(last[-1].counts)
+    return alike and known is not None and known >= UNKNOWN * _entropy(last[-1].counts)
 
 
 def _shares(evaluation: Evaluation) -> tuple[float, float, float, int]:

@@ -217,7 +217,7 @@ class Monitor:
             leaf, came = self.arrived
             if leaf.grad is not None and not leaf.grad.is_sparse:
                 left = sample(leaf.grad).float()
-                record.clipped = left.norm() / came.norm().clamp_min(1e-30)
+                record.clipped = left.norm() / came.norm() if came.any() else None  # it cancels out
                 record.turned = cosine(left, came)
         self.lacking.look(steps, self.run.facts, self._groups())
         if self.scaler is not None and (steps < DENSE or steps % 50 == 0):

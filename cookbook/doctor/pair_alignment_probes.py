@@ -44,8 +44,8 @@ def check_halves_belong(subject: Any) -> Iterable[Finding]:
     if np.median([len(half) for half in first]) < SHORTEST:
         raise Skip("the texts are too short to judge by")
     best = -np.inf
-    for one in _kernels(first):
-        for other in _kernels(second):
+    for one in kernels_of(first):
+        for other in kernels_of(second):
             best = max(best, dependence(one, other))
             if best > BEATS:
                 return
@@ -110,7 +110,8 @@ def _alike(second: Any) -> bool:
     return len({tuple(half) for half in second}) < VARIED * len(second)
 
 
-def _kernels(texts: Any) -> Iterator[np.ndarray]:
+def kernels_of(texts: Any) -> Iterator[np.ndarray]:
+    """The linear and the Gaussian kernel (texts, texts) of the counts of their tokens' numbers."""
     width = max(map(len, texts))
     ids, real = np.zeros((len(texts), width), np.int64), np.zeros((len(texts), width), bool)
     for row, text in enumerate(texts):

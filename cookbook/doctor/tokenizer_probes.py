@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from cookbook.doctor import checkpoint_checks, kinds, responses
+from cookbook.doctor import checkpoint_checks, kinds, pair_alignment_probes, responses
 from cookbook.doctor.checks import Skip
 from cookbook.doctor.findings import Finding
 from cookbook.doctor.subject import Subject
 
-READ, FEWEST, WORDS = 64, 16, 5  # rows read, rows that tell, words and ids of a text that does
+READ, FEWEST, WORDS = 128, 16, 5  # rows read, rows that tell, words and ids of a text that does
 SHARED = 0.2  # of the ids; two tokenizers of one size share as many by chance as their sizes allow
 LANGUAGE = ("masked-lm", "causal-lm", "seq2seq")
 REMEDY = "load tokenizer and model from one name"
@@ -112,13 +112,13 @@ def check_ids_are_those_of_the_text(subject: Subject) -> Iterable[Finding]:
     tokenizer, rows = subject.tokenizer, subject.train.rows
     if tokenizer is None or not rows or not isinstance(rows[0], Mapping):
         raise Skip("does not apply")
-    step = max(1, len(rows) // READ)
-    shares = [_shared(row, tokenizer) for row in rows[::step][:READ]]
+    rows = rows[:: max(1, len(rows) // READ)][:READ]
+    shares = [_shared(row, tokenizer) for row in rows]
     known = [share for share in shares if share is not None]
     if len(known) < FEWEST:
         raise Skip("does not apply")
     share = statistics.median(known)
-    if share < SHARED:
+    if share < SHARED and _translated(rows):
         told = (
             f"rows and their text, read by {type(tokenizer).__name__}, share {share:.0%} of their "
             f"ids in the median of {len(known)} rows (bound: {SHARED:.0%}): another tokenizer "
@@ -142,6 +142,23 @@ def _shared(row: Mapping[str, Any], tokenizer: Any) -> float | None:
     return max(
         max(_overlap(ids, own), _overlap(words, text.casefold().split()))
         for own, text in zip(made, texts, strict=True)
+    )
+
+
+def _translated(rows: list[Mapping[str, Any]]) -> bool:
+    """Whether rows with like words have like ids, as any tokenizer makes them; noise has not."""
+    texts = [max((v for v in row.values() if isinstance(v, str)), key=len, default="")
+             for row in rows]  # fmt: skip
+    words: dict[str, int] = {}
+    numbers = [[words.setdefault(word, len(words)) for word in text.split()] for text in texts]
+    ids = [np.asarray(row["input_ids"]).reshape(-1).tolist() for row in rows]
+    return (
+        max(
+            pair_alignment_probes.dependence(one, other)
+            for one in pair_alignment_probes.kernels_of(numbers)
+            for other in pair_alignment_probes.kernels_of(ids)
+        )
+        > pair_alignment_probes.BEATS
     )
 
 

@@ -1,5 +1,7 @@
 """T6: a tokenizer that is not the checkpoint's is found; extended and new ones are not."""
 
+import random
+
 import pytest
 import torch
 import transformers
@@ -74,23 +76,34 @@ def test_a_checkpoint_without_a_tokenizer_is_judged_by_its_loss(tiny_bert, token
     assert verdicts(model, other, dataset) == []
 
 
-def rows_beside_text(tokenizer, change=lambda text: text):
-    texts = [f"Return the {w} of two arrays, and of each row its {w}." for w in "sum mean".split()]
-    return [{"text": t, **tokenizer(change(t)), "labels": 0} for t in texts * 12]
+def rows_beside_text(tokenizer, change=lambda text: text, noise=False):
+    draw, rows = random.Random(0), []
+    words = "sum mean product gradient of two arrays tensors rows with an axis and loss".split()
+    for _ in range(64):
+        text = " ".join(draw.choices(words, k=12))
+        row = {"text": text, **tokenizer(change(text)), "labels": 0}
+        if noise:
+            row["input_ids"] = [draw.randrange(5, len(tokenizer)) for _ in row["input_ids"]]
+        rows.append(row)
+    return rows
 
 
 @pytest.mark.parametrize(
-    ("read_by", "change", "expected"),
+    ("read_by", "change", "noise", "expected"),
     [
-        ("own", lambda text: text, []),
-        ("own", str.upper, []),  # the words are the same
-        ("own", lambda text: f"{text} It was a good day for all of us.", []),  # a template
-        ("other", lambda text: text, [("T6", "error")]),
+        ("own", lambda text: text, False, []),
+        ("own", str.upper, False, []),  # the words are the same
+        ("own", lambda text: f"{text} It was a good day for all of us.", False, []),  # a template
+        ("other", lambda text: text, False, [("T6", "error")]),
+        ("own", lambda text: text, True, []),  # ids of no text at all: not the tokenizer's fault
     ],
 )
-def test_ids_that_the_tokenizer_did_not_make(tiny_bert, tokenizer, read_by, change, expected):
+def test_ids_that_the_tokenizer_did_not_make(
+    tiny_bert, tokenizer, read_by, change, noise, expected
+):
     used = tokenizer if read_by == "own" else shuffled(tokenizer)
-    given = {"processing_class": used, "train_dataset": rows_beside_text(tokenizer, change)}
+    data = rows_beside_text(tokenizer, change, noise)
     check = tokenizer_probes.check_ids_are_those_of_the_text
-    found, reason = attempt(check, Subject(tiny_bert(), **given))
+    subject = Subject(tiny_bert(), processing_class=used, train_dataset=data)
+    found, reason = attempt(check, subject)
     assert not reason and [(one.fault, one.severity) for one in found] == expected
