@@ -67,8 +67,8 @@ def halves(row: Any) -> tuple[list[int], list[int]] | None:
 
     >>> halves({"input_ids": [5, 6, 7, 8], "labels": [-100, -100, 7, 8]})
     ([5, 6], [7, 8])
-    >>> halves({"text_ids": [5, 6], "pair_ids": [7]})
-    ([5, 6], [7])
+    >>> halves({"text_ids": [5, 6], "pair_ids": [7, 8]})
+    ([5, 6], [7, 8])
     """
     if not isinstance(row, Mapping):
         return None
