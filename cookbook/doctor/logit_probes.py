@@ -25,7 +25,8 @@ ROWS = 8
 ABOVE = 0.01  # a log-probability is at most 0, the logarithms of a row's sum to one
 # Operations that change the shape, the type or the order of numbers, not the numbers.
 NEUTRAL = ("View", "ReshapeAlias", "UnsafeView", "Transpose", "Permute", "Squeeze", "Unsqueeze",
-           "ToCopy", "Slice", "Clone", "Alias", "Index", "T", "Expand", "Select")  # fmt: skip
+           "ToCopy", "Slice", "Clone", "Alias", "Index", "T", "Expand", "Select", "Split",
+           "SplitWithSizes", "Unbind", "Narrow", "Unfold", "Contiguous")  # fmt: skip
 SQUASH = {"SoftmaxBackward": "softmax", "SigmoidBackward": "sigmoid"}
 # What takes logits, and what before it is one squash too many.
 LOSSES = {

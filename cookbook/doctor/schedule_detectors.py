@@ -19,6 +19,7 @@ DEAD = 1e-4  # of the highest rate: as good as zero
 NEAR_END = 0.98  # of the plan: from here on a rate of zero is the plan
 EARLY_END = 0.9
 SHOWN = 0.9  # of the values that a plateau's watcher was shown are those of one metric
+SWINGS = 8  # half periods of a cosine that nobody means
 OFTEN = 1.5  # calls for each optimizer step
 
 
@@ -46,12 +47,29 @@ def schedule_stepped_wrongly(run: Run) -> Iterator[Finding]:
     if not run.records:
         raise Skip("no step was made")
     evidence = too_often(run) or too_seldom(run) or upside_down(run) or dies_early(run)
+    evidence = evidence or swings_back(run)
     if evidence:
         yield Finding(
             "O4", "error", evidence,
             measured={"calls": run.schedule.calls if run.schedule else 0, "steps": run.steps},
             curve=Curve({"rate": run.line("rate")}, y_label="learning rate"),
         )  # fmt: skip
+
+
+def swings_back(run: Run) -> str:
+    """A cosine planned in epochs and stepped by batches: behind its end it rises, and falls again.
+
+    A few long swings may be meant, as cycles are.
+    """
+    schedule = run.schedule
+    if schedule is None or schedule.name != "CosineAnnealingLR" or not schedule.horizon:
+        return ""
+    by_steps = schedule.calls >= 0.9 * run.steps
+    if not by_steps or schedule.calls < SWINGS * schedule.horizon:
+        return ""
+    return (f"CosineAnnealingLR falls within T_max={schedule.horizon} calls and was stepped "
+            f"{schedule.calls} times, so that the rate rose and fell again all the time (bound: "
+            f"{SWINGS} times T_max)")  # fmt: skip
 
 
 def too_often(run: Run) -> str:

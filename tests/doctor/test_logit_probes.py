@@ -131,3 +131,14 @@ def test_log_probabilities_of_a_part_of_the_classes_are_right():
     assert (
         found(Classifier(lambda z: z.log_softmax(-1)[:, :5], 9), pairs(a_class), nn.NLLLoss()) == []
     )
+
+
+@pytest.mark.parametrize("squash", [True, False])
+def test_a_softmax_behind_a_head_that_is_split_into_two(tiny_bert, squash):
+    model = tiny_bert("BertForQuestionAnswering")
+    if squash:
+        model.qa_outputs = nn.Sequential(model.qa_outputs, nn.Softmax(1))
+    rows = [{"input_ids": torch.arange(5, 17), "attention_mask": torch.ones(12).long(),
+             "start_positions": i % 9, "end_positions": i % 9 + 1} for i in range(8)]  # fmt: skip
+    said = found(model, rows, None)
+    assert [f.fault for f in said] == (["L2"] if squash else [])

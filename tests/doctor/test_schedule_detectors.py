@@ -119,3 +119,16 @@ def test_a_plateau_of_the_loss_that_waits_for_more_is_o4():
 def test_what_an_evaluation_measured_is_known_by_its_name(mode, name, wrong):
     metrics = [{name: value, "other": 1.0} for value in FALLING]
     assert ("O4" in found(plateau(mode, FALLING, metrics=metrics))) is wrong
+
+
+def cosine(horizon, steps=60):
+    return 0.5 + 0.5 * np.cos(np.pi * np.arange(steps) / horizon)
+
+
+@pytest.mark.parametrize(
+    ("horizon", "calls", "wrong"), [(3, 60, True), (20, 60, False), (60, 60, False), (3, 3, False)]
+)
+def test_a_cosine_of_epochs_that_is_stepped_by_batches(horizon, calls, wrong):
+    schedule = Schedule("CosineAnnealingLR", calls=calls, horizon=horizon)
+    said = found(run_of(cosine(horizon), schedule)).get("O4")
+    assert (said is not None and "T_max=3" in said.evidence) == wrong

@@ -75,6 +75,16 @@ def test_rows_that_are_mixed_are_seen_in_both_ends(tiny_bert):
     assert found(model, check=check) == [("M10", "error")]
 
 
+def test_dropout_in_the_head_of_a_span_is_heard_in_evaluation(tiny_bert):
+    check = forward_probes.check_evaluation_is_certain
+    model = tiny_bert("BertForQuestionAnswering")
+    assert found(model, check=check) == []
+    model.qa_outputs.register_forward_pre_hook(
+        lambda module, given: (nn.functional.dropout(given[0], 0.2),)
+    )
+    assert found(model, check=check) == [("M7", "error")]
+
+
 def test_what_is_no_span_has_no_span_logits():
     assert kinds.span_logits(torch.zeros(2, 3)) is None
     assert kinds.span_logits({"start_logits": torch.zeros(2, 3)}) is None
