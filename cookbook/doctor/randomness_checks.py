@@ -28,6 +28,7 @@ DRAWS = 32  # readings of a row in each worker
 CHANCE = 1e-6  # that workers agree though they draw by themselves
 COLLATED = 4  # rows of a batch that two workers are given
 TIMEOUT = 60  # seconds to wait for a worker
+LIBRARY = ("transformers.", "trl.", "cookbook.")  # their loaders are made as the arguments say
 SELF_SUPERVISED = ("masked-lm", "contrastive", "seq2seq")
 
 
@@ -146,20 +147,28 @@ def _batches(subject: Any, rows: list[Any]) -> tuple[list[Any], list[Any]]:
     loader = DataLoader(
         [rows] * 2 * DRAWS, batch_size=None, num_workers=2, timeout=TIMEOUT,
         collate_fn=lambda same: _collated(subject.train, same), multiprocessing_context="fork",
-        worker_init_fn=getattr(subject.train.loader, "worker_init_fn", None),
+        worker_init_fn=getattr(_loader(subject), "worker_init_fn", None),
     )  # fmt: skip
     found = list(loader)
     return found[::2], found[1::2]
 
 
 def _workers(subject: Any) -> int:
-    loader = getattr(subject.train.loader, "num_workers", None)
+    loader = getattr(_loader(subject), "num_workers", None)
     return (getattr(subject.args, "dataloader_num_workers", 0) or 0) if loader is None else loader
+
+
+def _loader(subject: Any) -> Any:
+    """The loader that was given, or that a `Trainer`'s own class makes; None where neither is."""
+    method = getattr(type(subject.trainer), "get_train_dataloader", None)
+    if subject.train.loader is not None or method is None or method.__module__.startswith(LIBRARY):
+        return subject.train.loader
+    return subject.trainer.get_train_dataloader()
 
 
 def _told_apart(subject: Any) -> bool:
     """Whether epochs differ anyhow: workers live on, rows know the epoch, or there is only one."""
-    kept = getattr(subject.train.loader, "persistent_workers", False)
+    kept = getattr(_loader(subject), "persistent_workers", False)
     kept = kept or getattr(subject.args, "dataloader_persistent_workers", False)
     once = (getattr(subject.args, "num_train_epochs", None) or 2) <= 1
     return bool(kept) or once or hasattr(subject.train.dataset, "set_epoch")
@@ -170,7 +179,7 @@ def _draws(subject: Any, place: int) -> list[list[Any]]:
     loader = DataLoader(
         subject.train.dataset, sampler=[place] * 2 * DRAWS, batch_size=DRAWS, num_workers=2,
         collate_fn=_as_they_are, timeout=TIMEOUT, multiprocessing_context="fork",
-        worker_init_fn=getattr(subject.train.loader, "worker_init_fn", None),
+        worker_init_fn=getattr(_loader(subject), "worker_init_fn", None),
     )  # fmt: skip
     return list(loader)
 

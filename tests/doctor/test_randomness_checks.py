@@ -178,6 +178,35 @@ def test_the_trainers_arguments_say_the_workers():
     assert rows.held.random_sample() == np.random.RandomState(0).random_sample()
 
 
+class OwnLoader:
+    """A trainer whose class makes its training loader by itself."""
+
+    def __init__(self, dataset, **how):
+        self.dataset, self.how = dataset, how
+
+    def get_train_dataloader(self):
+        return DataLoader(self.dataset, batch_size=4, **self.how)
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        ({"num_workers": 2, "worker_init_fn": seed_all_the_same}, ERROR),
+        ({"num_workers": 2, "worker_init_fn": seed_by_number_alone}, ERROR),
+        ({"num_workers": 2, "worker_init_fn": seed_as_documented}, []),
+        ({"num_workers": 2}, []),
+        ({"num_workers": 0, "worker_init_fn": seed_all_the_same}, []),  # nobody calls it
+        ({"num_workers": 1, "worker_init_fn": seed_all_the_same}, []),
+    ],
+)
+def test_a_trainer_makes_its_own_loader(how, expected):
+    rows = Rows(lambda: np.random.rand())
+    given = {"train_dataset": rows, "trainer": OwnLoader(rows, **how)}
+    args = types.SimpleNamespace(dataloader_num_workers=4)  # which its own loader does not read
+    check = randomness_checks.check_workers_draw_by_themselves
+    assert found(check, args=args, **given) == expected
+
+
 class Collator:
     """Blanks numbers by a source that it holds, or makes when it is first called."""
 
