@@ -205,6 +205,7 @@ class Seen:
             self.run.told_by_own.append(torch.as_tensor(loss).item() / max(own.item(), 1e-12))
 
     def _batch(self, batch: Any) -> None:
+        tallies.note_mask(self.run.facts, self.model, self.last, batch)
         if not self.batch_counted:
             self._count_labels(batch)
         if not self.run.forwards and len(self.run.batches) < HASHED:

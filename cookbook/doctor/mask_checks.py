@@ -64,6 +64,31 @@ def _is_beginning(seen: torch.Tensor) -> bool:
     return bool(seen[0]) and bool((seen.long().diff() <= 0).all())
 
 
+def check_mask_and_types_are_in_their_places(subject: Any) -> Iterable[Finding]:
+    """T10: what the batch has as its mask are token types, and the mask stands in their place."""
+    rows = swapped = 0
+    for batch in subject.train.batches:
+        held = batch if isinstance(batch, Mapping) else {}
+        ids, mask, types = (held.get(n) for n in ("input_ids", "attention_mask", "token_type_ids"))
+        if not all(
+            isinstance(part, torch.Tensor) and part.dim() == 2 for part in (ids, mask, types)
+        ):
+            raise Skip("does not apply")
+        # A mask begins with ones, and types with zeros; a mask that hides the first token and
+        # shows others, beside types that are ones from there on, is the other one.
+        begins = (mask[:, 0] == 0) & (mask.sum(1) > 0) & (types[:, 0] == 1)
+        whole = (types >= mask).all(1) & (types.long().diff(dim=1) <= 0).all(1)
+        rows, swapped = rows + len(ids), swapped + int((begins & whole).sum())
+    if rows >= ROWS and swapped >= HIDING * rows:
+        yield Finding(
+            "T10", "error",
+            f"in {swapped:,} of {rows:,} rows the attention mask hides the first token, and "
+            "token_type_ids are ones where a mask would be (bound: none): they have changed places",
+            "take what a tokenizer returns by its names, not by its order",
+            measured={"rows_swapped": swapped, "rows": rows},
+        )  # fmt: skip
+
+
 def check_pairs_hide_their_padding(subject: Any) -> Iterable[Finding]:
     """T10: a second text of a row, with ids and a mask of its own, is masked by ones only."""
     names, anything = (set(), True) if subject.model is None else kinds.accepts(subject.bare)
@@ -103,4 +128,5 @@ def _as_inputs(raw: list[Any], key: str) -> list[dict[str, Any]]:
     return [{"input_ids": row.get(key)} if isinstance(row, Mapping) else {} for row in raw]
 
 
-CHECKS = (check_mask_shows_the_words, check_pairs_hide_their_padding)
+CHECKS = (check_mask_and_types_are_in_their_places, check_mask_shows_the_words,
+          check_pairs_hide_their_padding)  # fmt: skip

@@ -1,6 +1,6 @@
-"""Online: batches without labels (T3), dropout in the wrong mode (M7), ranks and order (X1, X2,
-X3), resuming (K2), waiting for data (H1), memory (H2), prompts (T11), collapse of a contrastive
-run (C1).
+"""Online: batches without labels (T3), a mask withheld (T10), the wrong mode (M7), ranks and order
+(X1, X2, X3), resuming (K2), waiting for data (H1), memory (H2), prompts (T11), collapse of a
+contrastive run (C1).
 
 Reads a `records.Run`.
 """
@@ -66,6 +66,19 @@ def dropout_in_the_wrong_mode(run: Run) -> Iterator[Finding]:
             "evaluations (bound: 0)",
             remedy="call model.eval() before evaluating, and model.train() afterwards",
             measured={"noisy": len(noisy)},
+        )  # fmt: skip
+
+
+def mask_withheld(run: Run) -> Iterator[Finding]:
+    """T10: the batch has an attention mask that the loop does not hand to the model."""
+    padded, withheld = run.facts.get("padded", 0), run.facts.get("withheld", 0)
+    if padded >= QUIET and withheld == padded:
+        yield Finding(
+            "T10", "error",
+            f"{withheld} of {padded} padded batches came with an attention_mask that the model was "
+            "not given (bound: 0)",
+            remedy="call model(**batch), or pass attention_mask=batch['attention_mask']",
+            measured={"withheld": withheld, "padded": padded},
         )  # fmt: skip
 
 
@@ -237,6 +250,6 @@ def saved_and_model_differ(run: Run) -> Iterator[Finding]:
         yield run.facts["saved"]
 
 
-CHECKS = (batches_without_labels, dropout_in_the_wrong_mode, ranks_see_the_same,
+CHECKS = (batches_without_labels, dropout_in_the_wrong_mode, mask_withheld, ranks_see_the_same,
           same_order_each_epoch, resumed_in_part, waiting_for_data, prompts_padded_behind,
           memory_grows, contrastive_collapse, saved_and_model_differ)  # fmt: skip

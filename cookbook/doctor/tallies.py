@@ -14,6 +14,7 @@ import torch
 from cookbook.doctor import contrastive, kinds
 
 CLASSES = 200  # more are not counted
+MASKS = 24  # padded batches that are looked at
 
 
 def own_loss(output: Any) -> torch.Tensor | None:
@@ -31,6 +32,22 @@ def labels_of(batch: Any) -> torch.Tensor | None:
     else:
         found = batch[1] if isinstance(batch, list | tuple) and len(batch) == 2 else None
     return found if isinstance(found, torch.Tensor) else None
+
+
+def note_mask(facts: dict[str, Any], model: Any, given: tuple | None, batch: Any) -> None:
+    """Count padded batches, and those whose mask the model was not given; the first ones only."""
+    mask = batch.get("attention_mask") if isinstance(batch, Mapping) else None
+    plain = isinstance(mask, torch.Tensor) and mask.dim() == 2 and mask.device.type == "cpu"
+    if not plain or given is None or facts.get("padded", 0) >= MASKS or bool(mask.all()):
+        return
+    args, kwargs = given
+    ids = kwargs.get("input_ids", args[0] if args else None)
+    if type(kinds.base_of(model)).__name__.endswith(("CausalLM", "LMHeadModel")):
+        return  # what stands on the right is not seen anyway
+    if isinstance(ids, torch.Tensor) and ids.shape == mask.shape:
+        facts["padded"] = facts.get("padded", 0) + 1
+        withheld = "attention_mask" not in kwargs and len(args) < 2
+        facts["withheld"] = facts.get("withheld", 0) + withheld
 
 
 def confusion(scores: Any, labels: Any, tokens: bool = False) -> torch.Tensor | None:

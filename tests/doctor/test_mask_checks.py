@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cookbook.doctor import mask_checks
-from cookbook.doctor.checks import Skip
+from cookbook.doctor.checks import Skip, attempt
 from cookbook.doctor.subject import Subject
 
 
@@ -97,3 +97,27 @@ def test_a_second_text_whose_padding_is_seen(collate, expected):
 def test_second_texts_of_one_length_have_no_padding():
     rows = [row | {"pair_ids": [7, 8, 9]} for row in rows_of()]
     assert found(mask_checks.check_pairs_hide_their_padding, rows, ones) == []
+
+
+@pytest.mark.parametrize(("swapped", "expected"), [(True, [("T10", "error")]), (False, [])])
+@pytest.mark.parametrize("pairs", [True, False])
+def test_a_mask_and_token_types_that_changed_places(swapped, expected, pairs):
+    rows = []
+    for i in range(32):
+        length, first = 8 + i % 5, 4 if pairs else 1
+        types = [0] * first + [1] * (length - first) + [0] * (12 - length)
+        mask = [1] * length + [0] * (12 - length)
+        mask, types = (types, mask) if swapped else (mask, types)
+        rows.append({"input_ids": [9] * 12, "attention_mask": mask, "token_type_ids": types})
+    subject = Subject(None, train_dataset=rows)
+    said, why = attempt(mask_checks.check_mask_and_types_are_in_their_places, subject)
+    assert not why and [(f.fault, f.severity) for f in said] == expected
+
+
+def test_padding_on_the_left_hides_the_first_token_by_right():
+    rows = [{"input_ids": [0, 0, 9, 9], "attention_mask": [0, 0, 1, 1],
+             "token_type_ids": [0, 0, 0, 1]}] * 32  # fmt: skip
+    said, _ = attempt(
+        mask_checks.check_mask_and_types_are_in_their_places, Subject(None, train_dataset=rows)
+    )
+    assert said == []

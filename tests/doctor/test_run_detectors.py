@@ -142,3 +142,9 @@ def test_reading_that_takes_most_of_a_step_on_a_cpu_is_h1(found, read, seconds, 
 def test_prompts_with_padding_behind_them_are_t11(found):
     assert found(Run(facts={"prompts": (3, 8)}))["T11"].severity == "error"
     assert found(Run(facts={"prompts": (0, 8)})) == {}
+
+
+def test_a_mask_that_is_never_handed_on_is_t10(found):
+    assert found(Run(facts={"padded": 20, "withheld": 20}))["T10"].severity == "error"
+    assert found(Run(facts={"padded": 20, "withheld": 3})) == {}  # a second model, say
+    assert found(Run(facts={"padded": 2, "withheld": 2})) == {} == found(Run())

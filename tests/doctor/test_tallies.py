@@ -68,3 +68,22 @@ def test_rates_of_labels_leave_out_what_is_ignored_or_no_class():
     assert tallies.rates(None, torch.tensor([0, 2, 2, -100]), 3) == [1, 0, 2]
     assert tallies.rates([1, 1], torch.rand(3), 2) == [1, 1]
     assert tallies.rates(None, torch.tensor([0, 1]), 50_000) is None  # words
+
+
+def test_padded_batches_and_masks_that_the_model_was_not_given(tiny_bert):
+    ids, mask = torch.ones(2, 4, dtype=torch.long), torch.ones(2, 4, dtype=torch.long)
+    padded = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
+    batch, model = {"input_ids": ids, "attention_mask": padded}, tiny_bert()
+
+    def noted(given, batch=batch, model=model):
+        facts = {}
+        tallies.note_mask(facts, model, given, batch)
+        return facts.get("padded", 0), facts.get("withheld", 0)
+
+    assert noted(((), {"input_ids": ids})) == (1, 1)
+    assert noted(((ids,), {})) == (1, 1)
+    assert noted(((), dict(batch))) == (1, 0)
+    assert noted(((ids, padded), {})) == (1, 0)
+    assert noted(((batch,), {})) == (0, 0)  # a model of one's own takes the whole batch
+    assert noted(((), {"input_ids": ids}), {"input_ids": ids, "attention_mask": mask}) == (0, 0)
+    assert noted(((), {"input_ids": ids}), (ids, padded)) == (0, 0) == noted(None)
