@@ -16,7 +16,10 @@ from cookbook.doctor.report import Report
 from cookbook.doctor.subject import Subject
 
 # What rows of text, and ids made of them, can show without a loss or an optimizer.
-ON_TEXT = ("row_checks", "content_checks", "duplicate_checks", "randomness_checks", "text_checks")
+ON_TEXT = (
+    "row_checks", "content_checks", "duplicate_checks", "randomness_checks", "text_checks",
+    "piece_checks",
+)  # fmt: skip
 TEXT, PAIR = ("text", "sentence", "sentence1", "premise", "question", "review", "content"), (
     "text_pair", "sentence2", "hypothesis", "context",
 )  # fmt: skip

@@ -52,7 +52,7 @@ def check_tokens_are_known(subject: Any) -> Iterable[Finding]:
     known = tokens.columns(subject.train.rows or subject.eval.rows, tokenizer)
     known = {name: rows for name, rows in known.items() if name != "input_ids"}
     told, worst = "", (0.0, 0)
-    for name, rows in {"": list(_ids(subject)), **known}.items():
+    for name, rows in {"": list(ids_of(subject)), **known}.items():
         ordinary = [i for ids in rows for i in ids.tolist() if i not in special]
         share = ordinary.count(unknown) / max(1, len(ordinary))
         if len(ordinary) >= ENOUGH and (share, len(ordinary)) > worst:
@@ -70,7 +70,7 @@ def check_tokens_are_known(subject: Any) -> Iterable[Finding]:
         raise Skip("no unknown token among those that were read, or too few to count them")
 
 
-def _ids(subject: Any) -> Iterator[np.ndarray]:
+def ids_of(subject: Any) -> Iterator[np.ndarray]:
     """Token ids of rows as they came, else of their texts, encoded here."""
     rows = subject.train.rows or subject.eval.rows
     found = [row["input_ids"] for row in rows if isinstance(row, Mapping) and "input_ids" in row]
@@ -144,7 +144,7 @@ def _any_ids(subject: Any) -> Iterator[np.ndarray]:
     found = [t.ids.reshape(-1).numpy() for t in tokens.batches_of(subject)]
     yield from found
     if found or any(isinstance(row, Mapping) for row in subject.train.rows[:1]):
-        yield from (_ids(subject) if found or subject.tokenizer is not None else ())
+        yield from (ids_of(subject) if found or subject.tokenizer is not None else ())
         return
     for row in subject.train.rows:
         x = row[0] if isinstance(row, list | tuple) and row else None
@@ -217,7 +217,7 @@ def _closed(match: re.Match[str]) -> str:
 
 
 def _decoded(subject: Any) -> list[str]:
-    ids = list(_ids(subject))
+    ids = list(ids_of(subject))
     return [subject.tokenizer.decode(row.tolist()) for row in ids[:: max(1, len(ids) // 64)][:64]]
 
 
