@@ -27,7 +27,7 @@ class Seen:
     def __init__(self, run: Run, model: nn.Module, loader: Any = None) -> None:
         self.run, self.model, self.loader = run, model, loader
         self.tags = type(kinds.base_of(model)).__name__.endswith("ForTokenClassification")
-        self.noisy = parameters.dropouts(model)
+        self.noisy, self.width = parameters.dropouts(model), 0  # classes of a classifier
         self.norms = parameters.batch_norms(model)
         self.moded = [m for m in model.modules() if parameters.is_dropout(m)] + self.norms
         self.last: tuple[tuple, dict] | None = None
@@ -36,7 +36,7 @@ class Seen:
         self.logit_grads, self.row_spread = None, None
         self.own: Any = None  # the loss of the last pass as we know it
         self.graphs = graphs.Graphs(run)
-        self.paused, self.remembered, self.width = False, False, 0  # classes of a classifier
+        self.paused = self.generating = self.remembered = False
         self.epoch: int | None = None
         self.counted, self.opening = False, []  # the batches to come that open an epoch
         self._fresh_evaluation()
@@ -51,12 +51,12 @@ class Seen:
         self, args: tuple, kwargs: dict, output: Any, *, training: bool, measure: bool
     ) -> torch.Tensor | None:
         """One pass of the model; returns its own loss if it has one and it can be descended."""
-        if self.paused:
+        if self.paused or (self.generating and not training):
             return None
         if not training:
             self._evaluation_forward(args, kwargs, output)
             return None
-        self.last = (args, kwargs)
+        self.last, self.generating = (args, kwargs), False
         loss = tallies.own_loss(output)
         self.waiting = {"kwargs": kwargs, "args": args, "off": self._dropout_off()}
         logits = kinds.logits_of(output)

@@ -38,16 +38,22 @@ class Reading:
 
 
 class Prompts:
-    """Counts prompts that a decoder goes on with behind their padding: `facts["prompts"]`."""
+    """Counts prompts that a decoder goes on with behind their padding: `facts["prompts"]`.
 
-    def __init__(self, run: Run, model: Any) -> None:
-        self.run, self.model = run, model
+    While it writes, the passes of the model are those of no evaluation: `seen.generating`.
+    """
+
+    def __init__(self, run: Run, model: Any, seen: Any) -> None:
+        self.run, self.model, self.seen = run, model, seen
         config = getattr(model, "config", None)
         self.applies = not getattr(config, "is_encoder_decoder", False)
 
     def begins(self, model: Any, *given: Any, **named: Any) -> None:
         """`generate` is called, on this model or on another."""
-        if model is not self.model or not self.applies:
+        if model is not self.model:
+            return
+        self.seen.generating = True
+        if not self.applies:
             return
         mask = named.get("attention_mask")
         if not isinstance(mask, torch.Tensor) or mask.dim() != 2 or mask.shape[1] < 2:
@@ -57,8 +63,12 @@ class Prompts:
         old = self.run.facts.get("prompts", (0, 0))
         self.run.facts["prompts"] = old[0] + behind, old[1] + len(mask)
 
+    def ends(self, *_: Any) -> None:
+        """The text is written."""
+        self.seen.generating = False
 
-def follow(model: Any, run: Run, cost: hooks.Cost) -> list[Callable[[], None]]:
+
+def follow(model: Any, run: Run, cost: hooks.Cost, seen: Any) -> list[Callable[[], None]]:
     """Notice such calls from now on; returns the functions that stop it."""
     reading, base = Reading(run), kinds.base_of(model)
     undo = [hooks.intercept_all(
@@ -67,6 +77,7 @@ def follow(model: Any, run: Run, cost: hooks.Cost) -> list[Callable[[], None]]:
     )]  # fmt: skip
     owner = next((kind for kind in type(base).__mro__ if "generate" in vars(kind)), None)
     if owner is not None and callable(vars(owner)["generate"]):
-        told = hooks.Hook(Prompts(run, base).begins, cost)
-        undo.append(hooks.intercept_all(owner, "generate", told))
+        told = Prompts(run, base, seen)
+        both = hooks.Hook(told.begins, cost), hooks.Hook(told.ends, cost)
+        undo.append(hooks.intercept_all(owner, "generate", *both))
     return undo

@@ -53,7 +53,7 @@ class Monitor:
         self._new_window()
         self._observe = self._hook(self._note_loss)
         self._evaluate = self._hook(self._note_evaluation)
-        self.undo: list[Callable[[], None]] = calls.follow(model, self.run, self.cost)
+        self.undo: list[Callable[[], None]] = calls.follow(model, self.run, self.cost, self.seen)
         self._attach(scheduler)
 
     def _new_window(self) -> None:

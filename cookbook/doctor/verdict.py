@@ -16,7 +16,7 @@ TREE: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("does the input reach the model as it should?",
      ("T14", "M4", "T9", "D9", "T3", "T2", "T13", "T1", "T7", "T8", "T10", "T12", "D6", "D7")),
     ("does the model answer what it is asked?",
-     ("M9", "M10", "L1", "L2", "M3", "T6", "M1", "K1")),
+     ("M9", "M10", "L1", "L2", "M3", "T6", "M1")),
     ("does a gradient arrive, and is it the right one?",
      ("M5", "M8", "M2", "M6", "O6", "L3", "L4", "O5")),
     ("does it move the weights?",
@@ -26,7 +26,7 @@ TREE: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("can one batch be fitted, and the data?",
      ("O3", "O1", "P1", "C1", "M7", "D8", "D5", "D2", "D3", "D4", "T4", "T5", "R2")),
     ("does evaluation follow?",
-     ("D1", "E1", "E2", "K3", "R1", "E3", "T11")),
+     ("D1", "E1", "E2", "K3", "R1", "E3", "T11", "K1")),
     ("is it fast enough?", ("H2", "H1", "H3", "O8")),
 )  # fmt: skip
 ORDER = {fault: place for place, fault in enumerate(f for _, level in TREE for f in level)}

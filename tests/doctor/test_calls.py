@@ -1,6 +1,7 @@
 """Calls around the forward pass: batches that are read here, prompts that are continued."""
 
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import transformers
 from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _SingleProcessDataLoaderIter
 
-from cookbook.doctor import calls, hooks
+from cookbook.doctor import batches, calls, hooks
 from cookbook.doctor.records import Run
 
 SMALL = {
@@ -28,7 +29,7 @@ class Slow(torch.utils.data.Dataset):
 
 def test_reading_is_timed_for_each_step_and_nothing_stays_behind():
     before, run = _SingleProcessDataLoaderIter._next_data, Run()
-    undo = calls.follow(torch.nn.Linear(2, 2), run, hooks.Cost())
+    undo = calls.follow(torch.nn.Linear(2, 2), run, hooks.Cost(), SimpleNamespace(generating=False))
     for _ in DataLoader(Slow(), batch_size=4):
         run.steps += 1
     assert (
@@ -72,7 +73,7 @@ def test_prompts_with_padding_behind_them_are_counted(given, told, adapted):
     if adapted:
         model = peft.get_peft_model(model, peft.LoraConfig(target_modules=["q_proj"],
                                                            task_type="CAUSAL_LM"))  # fmt: skip
-    undo = calls.follow(model, run, hooks.Cost())
+    undo = calls.follow(model, run, hooks.Cost(), SimpleNamespace(generating=False))
     other.generate(**prompts("right"), max_new_tokens=1, do_sample=False)  # a teacher
     model.generate(**given, max_new_tokens=1, do_sample=False)
     for stop in undo:
@@ -85,8 +86,27 @@ def test_an_encoder_may_have_padding_behind_its_text():
     model, run = transformers.T5ForConditionalGeneration(transformers.T5Config(
         vocab_size=40, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2,
         decoder_start_token_id=0)), Run()  # fmt: skip
-    undo = calls.follow(model, run, hooks.Cost())
+    undo = calls.follow(model, run, hooks.Cost(), SimpleNamespace(generating=False))
     model.generate(**prompts("right"), max_new_tokens=1, do_sample=False)
     for stop in undo:
         stop()
     assert "prompts" not in run.facts
+
+
+def test_passes_of_a_text_that_is_written_are_no_evaluation():
+    """Samples shown after each evaluation are not rows that were scored twice (E2)."""
+    model, run = llama(), Run()
+    seen = batches.Seen(run, model)
+    model.register_forward_hook(
+        lambda module, args, kwargs, output: seen.forward(
+            args, kwargs, output, training=torch.is_grad_enabled(), measure=False
+        ) and None,
+        with_kwargs=True,
+    )  # fmt: skip
+    undo = calls.follow(model, run, hooks.Cost(), seen)
+    with torch.no_grad():
+        model(**prompts("left"))
+        model.generate(**prompts("left"), max_new_tokens=3, do_sample=False)
+    for stop in undo:
+        stop()
+    assert seen.evaluation({}).scored == 2 and not seen.generating
