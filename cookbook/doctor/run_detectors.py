@@ -113,7 +113,7 @@ def same_order_each_epoch(run: Run) -> Iterator[Finding]:
         raise Skip("fewer than two epochs")
     if len(set(run.batches)) == 1 < len(run.batches):
         raise Skip("all batches are alike")
-    if by_length(run.widths):
+    if by_length(run.widths, max(run.forwards, run.steps) / len(epochs)):
         return  # a curriculum is drawn up once, and on purpose
     pairs = list(zip(epochs, epochs[1:], strict=False))
     same = [(a, b) for a, b in pairs if _agree(run.epochs[a], run.epochs[b])]
@@ -130,15 +130,22 @@ def _agree(one: str, other: str) -> bool:
     return one.startswith(other) or other.startswith(one)
 
 
-def by_length(widths: list[int]) -> bool:
+def by_length(widths: list[int], period: float = 0) -> bool:
     """Whether batches go from short rows to long ones, or back, until they begin anew.
+
+    With `period` batches in an epoch they begin anew once in each; buckets begin more often.
 
     >>> by_length([4, 4, 6, 9, 4, 4, 6, 9]), by_length([4, 9, 6, 9, 4]), by_length([7, 7, 7, 7])
     (True, False, False)
+    >>> by_length([4, 5, 6, 9] * 6, period=12), by_length([1, 2, 3, 4, 5, 6] * 3, period=6)
+    (False, True)
     """
     steps = [b - a for a, b in zip(widths, widths[1:], strict=False) if a != b]
     up, down = [s for s in steps if s > 0], [s for s in steps if s < 0]
-    return bool(steps) and min(len(up), len(down)) <= len(steps) // 3 and len(steps) > 2
+    allowed = len(steps) // 3
+    if period:
+        allowed = min(allowed, len(widths) / period + len(steps) // 8)
+    return bool(steps) and min(len(up), len(down)) <= allowed and len(steps) > 2
 
 
 def resumed_in_part(run: Run) -> Iterator[Finding]:
