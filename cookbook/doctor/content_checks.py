@@ -5,6 +5,7 @@ Order and classes of rows are checked in `row_checks`.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cookbook.doctor import row_keys, tokens, trial
+from cookbook.doctor import row_keys, span_checks, tokens, trial
 from cookbook.doctor.checks import Skip
 from cookbook.doctor.findings import Finding
 
@@ -23,6 +24,7 @@ BLANK = 0.5  # share of pictures of one colour that is still normal: tiles of se
 PAIRS = (("sentence1", "sentence2"), ("premise", "hypothesis"), ("question1", "question2"),
          ("anchor", "positive"))  # fmt: skip
 OPTIONAL = ("neg", "context", "history", "hint")
+PAIR = 2  # texts in a row: a question, and what it is asked of
 PICTURE = 16  # numbers from which on a grid counts as a picture
 NOT_INPUT = ("mask", "bias", "observed")  # floats that may well be infinite
 
@@ -146,7 +148,18 @@ def _empty_parts(rows: list[Mapping[str, Any]], tokenizer: Any) -> dict[str, int
     for pair in PAIRS:
         if rows and all(isinstance(row.get(name), str) for row in rows for name in pair):
             found |= {name: sum(not row[name].strip() for row in rows) for name in pair}
+    if special and (texts := _texts_of_readers(rows, special - {tokenizer.unk_token_id})):
+        found["the question or the context"] = sum(n < PAIR for n in texts)
     return found
+
+
+def _texts_of_readers(rows: list[Mapping[str, Any]], special: set[int]) -> list[int]:
+    """How many texts stand between the special tokens of rows with spans; [] if that is one."""
+    found = []
+    for span in span_checks.read(rows):
+        plain = [one not in special for one in span.ids[: span.length].tolist()]
+        found.append(sum(b and not a for a, b in itertools.pairwise([False, *plain])))
+    return found if sum(n >= PAIR for n in found) > len(found) / 2 else []
 
 
 def _blank(sample: Any, name: str) -> Iterable[Finding]:

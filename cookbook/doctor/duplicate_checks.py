@@ -6,6 +6,7 @@ a copy is only found when both of its places are; a few seconds at most.
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 import time
@@ -15,13 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from cookbook.doctor import row_keys
+from cookbook.doctor import row_keys, span_checks
 from cookbook.doctor.checks import Skip
 from cookbook.doctor.findings import Finding
 from cookbook.doctor.sampling import ROWS, SECONDS
 
 SHARED_WARN, SHARED_ERROR, SHARED_ROWS = 0.005, 0.05, 5  # shares of the evaluation rows, and rows
 CONFLICTS, CONFLICT_ROWS = 0.01, 5
+SPANS = 0.05  # share of spans that may have another answer elsewhere
 ALL_ROWS = 50_000  # so many training rows are read for copies
 ONE_BATCH = 16  # training on no more rows is an exercise in overfitting
 BITS = 30  # features that hold fewer may be equal by chance
@@ -80,6 +82,38 @@ def check_inputs_have_one_label(subject: Any) -> Iterable[Finding]:
             f"more labels (bound: {CONFLICTS:.0%})",
             measured={"share": contradicted / rows, "rows": rows},
         )  # fmt: skip
+
+
+def check_questions_have_one_answer(subject: Any) -> Iterable[Finding]:
+    """D2: the share of spans whose question and text occur with another answer, elsewhere.
+
+    Annotators may end a span a word later, and an answer may stand in a text twice.
+    """
+    drop, answers = _special(subject), defaultdict(list)
+    spans = [s for s in span_checks.read(subject.train.rows) if s.fits and s.end >= s.start]
+    for span in spans:
+        key = row_keys.read_key(span.row, drop)
+        if key is not None:
+            said = tuple(span.ids[span.start : span.end + 1].tolist())
+            answers[key].append((span.start, span.end, said))
+    rows = sum(map(len, answers.values()))
+    if not rows or _repetitive(answers, rows):
+        raise Skip("does not apply")
+    contradicted = sum(len(group) for group in answers.values() if _elsewhere(group))
+    if contradicted >= max(CONFLICT_ROWS, SPANS * rows):
+        yield Finding(
+            "D2", "warn",
+            f"{contradicted / rows:.1%} of {rows:,} rows have a question and a text that occur "
+            f"with different answers at different places (bound: {SPANS:.0%})",
+            "keep one answer for a row, and give the others to the metric",
+            {"share": contradicted / rows, "rows": rows},
+        )  # fmt: skip
+
+
+def _elsewhere(group: list[tuple[int, int, tuple[int, ...]]]) -> bool:
+    """Whether two of these spans have no token in common and read differently."""
+    pairs = itertools.combinations(set(group), 2)
+    return any((a[1] < b[0] or b[1] < a[0]) and a[2] != b[2] for a, b in pairs)
 
 
 def _special(subject: Any) -> frozenset[int]:
@@ -151,4 +185,4 @@ def _sampled(sample: Any) -> Iterator[Any]:
     yield from sample.front(ROWS) if sample.iterable else sample.rows
 
 
-CHECKS = (check_evaluation_is_new, check_inputs_have_one_label)
+CHECKS = (check_evaluation_is_new, check_inputs_have_one_label, check_questions_have_one_answer)

@@ -132,3 +132,24 @@ def test_pairs_of_which_one_text_is_empty(tokenizer, first, second, found_in, em
     subject = Subject(None, train_dataset=rows, processing_class=tokenizer)
     said = found(content_checks.check_rows_hold_something, subject)
     assert said == (expected if found_in else [])
+
+
+@pytest.mark.parametrize(
+    ("texts", "empty", "expected"),
+    [
+        (("a copy", "the solver computes two"), ("a copy", ""), [("D9", "warn")]),
+        (("a copy", "the solver computes two"), ("", "the solver"), [("D9", "warn")]),
+        (("a copy", "the solver computes two"), ("a copy", "ß"), []),  # unknown is not empty
+        (("a copy of the solver",), ("a copy",), []),  # a reader that asks one question only
+        (("a copy",), ("a copy", "the solver"), []),  # most rows are one text
+    ],
+)
+def test_readers_of_an_empty_context(tokenizer, texts, empty, expected):
+    def of(few, more=None):
+        places = {} if more else {"start_positions": 0, "end_positions": 0}
+        rows = [dict(tokenizer(*(empty if i < few else texts))) | places for i in range(200)]
+        subject = Subject(None, train_dataset=rows, processing_class=tokenizer)
+        return found(content_checks.check_rows_hold_something, subject)
+
+    assert of(20) == expected and of(1) == []
+    assert of(20, more=True) == []  # one text or two to classify, as they come

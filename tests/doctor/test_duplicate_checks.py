@@ -4,6 +4,7 @@ from datasets import Dataset
 from torch import nn
 from torch.utils.data import IterableDataset
 
+from cookbook.doctor import duplicate_checks
 from cookbook.doctor.checks import Skip
 from cookbook.doctor.duplicate_checks import check_evaluation_is_new, check_inputs_have_one_label
 from cookbook.doctor.subject import Subject
@@ -156,3 +157,31 @@ def test_copies_that_agree_and_measurements_that_repeat_are_fine(tiny_bert):
     assert found(check_inputs_have_one_label, ages, model=regression) == []
     assert found(check_inputs_have_one_label, [(torch.ones(9), i % 2) for i in range(50)],
                  model=nn.Linear(9, 2)) == []  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("other", "expected"),
+    [
+        ((9, 9), ["D2"]),
+        ((0, 0), ["D2"]),  # one annotator found none
+        ((4, 4), []),  # the same row twice
+        ((4, 6), []),  # an annotator ends a word later
+        ((11, 11), []),  # the answer stands in the text again
+    ],
+)
+def test_a_question_with_answers_at_two_places(other, expected):
+    def row(i, start, end):
+        ids = [i, *range(100, 110), 103, 111]
+        return {"input_ids": ids, "start_positions": start, "end_positions": end}
+
+    once = [row(i, 4, 4) for i in range(90)]
+
+    def of(rows):
+        try:
+            subject = Subject(None, train_dataset=rows)
+            return [f.fault for f in duplicate_checks.check_questions_have_one_answer(subject)]
+        except Skip:
+            return []
+
+    assert of(once) == of(once + [row(0, *other)]) == []
+    assert of(once + [row(i, *other) for i in range(30)]) == expected
