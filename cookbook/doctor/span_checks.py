@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from cookbook.doctor import row_keys
 from cookbook.doctor.checks import Skip
 from cookbook.doctor.findings import Finding
 
@@ -21,6 +22,7 @@ FEWEST = 16  # rows with a span
 WRONG = 0.02  # share of them that may be wrong
 OTHER = 0.5  # share of the spans that do not read as their row's answer
 CUT, LOST = 0.3, 0.5  # share of all rows that are cut and lost their answer; of the cut ones
+TOLD = 0.15  # share of all rows that are cut, tell their answer in words, and point at none
 SPARED = 0.2  # the share of rows without an answer, by that of cut rows, among those that were not
 
 
@@ -138,6 +140,27 @@ def check_answers_survive(subject: Any) -> Iterable[Finding]:
         )  # fmt: skip
 
 
+def check_told_answers_are_pointed_at(subject: Any) -> Iterable[Finding]:
+    """T4: cut rows that keep their answer's text and point at none; nor does another window."""
+    spans = read(subject.train.rows)
+    if len(spans) < FEWEST or subject.train.total != len(spans):  # windows may not have been read
+        raise Skip("does not apply")
+    widest, texts = max(s.length for s in spans), [row_keys.text_of(s.row) or "" for s in spans]
+    pointed = {text for s, text in zip(spans, texts, strict=True) if s.answered}
+    lost = sum(
+        text not in pointed and s.length == widest and any(a in text for a in _answers(s.row))
+        for s, text in zip(spans, texts, strict=True)
+    )
+    if lost > TOLD * len(spans):
+        yield Finding(
+            "T4", "warn",
+            f"{lost} of {len(spans)} rows are cut at {widest} tokens, have an answer in their text "
+            f"and point at none (bound: {TOLD:.0%})",
+            "cut long texts into windows with a stride, or allow more tokens",
+            {"lost": lost, "spans": len(spans)},
+        )  # fmt: skip
+
+
 def read(rows: list[Any]) -> list[Span]:
     """The spans of the rows that have one token for each end; [] where there are none."""
     found = []
@@ -158,4 +181,6 @@ def read(rows: list[Any]) -> list[Span]:
     return found
 
 
-CHECKS = (check_spans_are_of_their_rows, check_answers_survive)
+CHECKS = (
+    check_spans_are_of_their_rows, check_answers_survive, check_told_answers_are_pointed_at
+)  # fmt: skip

@@ -94,3 +94,26 @@ def test_rows_without_spans_are_none_of_its_business(tokenizer):
     data = [dict(tokenizer("a copy")) | {"labels": 0}] * 40
     assert span_checks.read(data) == []
     assert found(span_checks.check_spans_are_of_their_rows, data, tokenizer) == []
+
+
+@pytest.mark.parametrize(
+    ("lost", "change", "expected"),
+    [
+        (12, {}, ["T4"]),
+        (12, {"answers": {"text": ["copy"], "answer_start": [20]}, "answer": ""}, ["T4"]),
+        (3, {}, []),
+        (12, {"answer": ""}, []),  # asked of a text that does not tell it
+        (12, {"answer": "elsewhere"}, []),
+        (12, {"context": "another window of this text finds the copy"}, []),
+        (12, {"attention_mask": [1] * 8 + [0] * 2}, []),  # shorter than the limit: not cut
+    ],
+)
+def test_answers_that_were_cut_away_and_are_still_told(lost, change, expected):
+    whole = {"input_ids": list(range(10)), "attention_mask": [1] * 10, "answer": "the copy",
+             "start_positions": 4, "end_positions": 5}  # fmt: skip
+    rows = [whole | {"context": f"text {i} that tells of the copy at its end"} for i in range(40)]
+    rows.append(whole | {"context": "another window of this text finds the copy"})
+    rows[:lost] = [row | {"start_positions": 0, "end_positions": 0} | change for row in rows[:lost]]
+    subject = Subject(None, train_dataset=rows)
+    found = span_checks.check_told_answers_are_pointed_at(subject)
+    assert [f.fault for f in found] == expected
