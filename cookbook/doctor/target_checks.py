@@ -19,6 +19,7 @@ from cookbook.doctor.findings import Finding
 
 IGNORE = tokens.IGNORE
 CLASSES = 20  # at most that many whole numbers from 0 on look like classes
+ONE_HOT = 48  # rows of one label each that are no chance
 FEW = 8  # rows on which a loss is tried
 SINGLE, MULTI = "single_label_classification", "multi_label_classification"
 
@@ -97,7 +98,7 @@ def _form(example: torch.Tensor, values: torch.Tensor, subject: Any) -> Finding 
             shape = tuple(example.shape)
             return _wrong(f"the labels are floats of shape {shape}, so that the loss is that of "
                           f"several labels a row, which takes {count} of them")  # fmt: skip
-        return None
+        return _one_of(values.reshape(-1, count)) if problem is None else None
     if problem == SINGLE and not whole:
         return _wrong("the labels are floats, but the loss is cross-entropy over classes, which "
                       "takes whole numbers")  # fmt: skip
@@ -105,6 +106,24 @@ def _form(example: torch.Tensor, values: torch.Tensor, subject: Any) -> Finding 
         return _wrong(f"the labels have {count} columns of zeros and ones, but the loss is "
                       "cross-entropy for one class a row")  # fmt: skip
     return None
+
+
+def _one_of(rows: torch.Tensor) -> Finding | None:
+    """Floats make the library choose the loss of many labels, though each row has exactly one.
+
+    Who wants that loss for one label says so by `problem_type`.
+    """
+    binary = bool(((rows == 0) | (rows == 1)).all())
+    if not binary or len(rows) < ONE_HOT or bool((rows.sum(1) != 1).any()):
+        return None
+    return Finding(
+        "M4", "warn",
+        f"all {len(rows)} rows that were read have exactly one 1.0 among {rows.shape[1]} floats "
+        "(bound: some with none or several), and without a problem_type the loss is that of "
+        "several labels a row (BCE)",
+        "give the number of the class as labels; if BCE is meant, set problem_type",
+        {"rows": len(rows), "num_labels": rows.shape[1]},
+    )  # fmt: skip
 
 
 def _wrong(evidence: str) -> Finding:

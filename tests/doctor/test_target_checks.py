@@ -167,3 +167,21 @@ def test_a_loss_in_the_model_is_asked_too():
 
 def test_without_a_model_nothing_is_said():
     assert found(Subject(None, train_dataset=[{"text": "a", "label": 7}] * 8)) == []
+
+
+@pytest.mark.parametrize(
+    ("labels", "problem", "expected"),
+    [
+        (lambda i: [float(i % 3 == k) for k in range(3)], None, WARN),
+        (lambda i: [float(i % 3 == k) for k in range(3)], "multi_label_classification", []),
+        (lambda i: [float(i % 4 == k) for k in range(3)], None, []),  # some rows have no label
+        (lambda i: [float(i % 3 == k or i == 5) for k in range(3)], None, []),  # one has three
+        (lambda i: [0.9 if i % 3 == k else 0.05 for k in range(3)], None, []),  # shares
+    ],
+)
+def test_one_hot_floats_for_one_choice(tiny_bert, tokenizer, labels, problem, expected):
+    given = of_bert(tiny_bert, tokenizer, labels, num_labels=3, problem_type=problem)
+    assert found(given) == expected
+    if expected:
+        given.loss_fn = lambda outputs, y: functional.cross_entropy(outputs.logits, y["labels"])
+        assert found(given) == []  # one-hot rows are probabilities, which this loss takes
