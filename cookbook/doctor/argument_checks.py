@@ -7,6 +7,8 @@ for. Only what is certain before the run; what a schedule then does is watched o
 
 from __future__ import annotations
 
+import copy
+import itertools
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -14,7 +16,12 @@ from typing import Any
 
 import torch
 from torch.optim import lr_scheduler as schedules
-from torch.utils.data import DistributedSampler, RandomSampler, WeightedRandomSampler
+from torch.utils.data import (
+    BatchSampler,
+    DistributedSampler,
+    RandomSampler,
+    WeightedRandomSampler,
+)
 
 from cookbook.doctor import preserve
 from cookbook.doctor.checks import Skip
@@ -156,12 +163,31 @@ def check_evaluation_reads_all_rows(subject: Subject) -> Iterable[Finding]:
     sample = subject.eval
     if sample.dataset is None or not sample.total:
         raise Skip("does not apply")
+    order = _order(subject)
     for look in (_drawn_anew, _named, _share_of_a_rank, _dropped):
-        found = look(subject, getattr(sample.loader, "sampler", None))
+        found = look(subject, order)
         if found:
             severity, told, remedy, measured = found
             yield Finding("E2", severity, told, remedy, measured)
             return
+
+
+def _order(subject: Subject) -> Any:
+    """The loader's sampler, or the rows that batches of one's own name in a copy of theirs."""
+    loader = subject.eval.loader
+    loader = own_loader(subject.trainer) if loader is None else loader
+    if subject.eval.loader is None and subject.eval.dataset is not getattr(loader, "dataset", None):
+        return None  # places in another set
+    batches = getattr(loader, "batch_sampler", None)
+    own = batches is not None and not isinstance(batches, BatchSampler) and not _distributed()
+    if own and getattr(type(batches), "__module__", "").partition(".")[0] != "accelerate":
+        try:
+            read = copy.deepcopy(batches, {id(loader.dataset): loader.dataset})
+            places = (int(place) for batch in read for place in batch)
+            return list(itertools.islice(places, 2 * subject.eval.total))  # some never end
+        except Exception:  # what cannot be copied would be used up
+            return None
+    return getattr(loader, "sampler", None)
 
 
 IN_ORDER = "evaluate in order, without a sampler"

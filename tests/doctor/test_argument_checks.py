@@ -8,6 +8,7 @@ import transformers
 from torch import nn
 from torch.optim import lr_scheduler as schedules
 from torch.utils.data import (
+    BatchSampler,
     DataLoader,
     DistributedSampler,
     RandomSampler,
@@ -197,3 +198,42 @@ def test_an_evaluation_loader_of_the_trainers_own_is_asked(drop, expected):
 
     assert verdicts(ROWS, eval_dataset=rows(10), trainer=Own()) == expected
     assert argument_checks.own_loader(transformers.Trainer.__new__(transformers.Trainer)) is None
+
+
+class Batches:
+    """A batch sampler of one's own, which counts how often it was read."""
+
+    def __init__(self, batches, data=None):
+        self.batches, self.data, self.reads = batches, data, 0
+
+    def __iter__(self):
+        self.reads += 1
+        yield from self.batches
+
+
+@pytest.mark.parametrize(
+    ("batches", "expected"),
+    [
+        ([[0, 1, 2, 3], [4, 5, 6, 7]], [("E2", "warn")]),  # the last one is never made
+        ([[0, 1, 2, 3], [4, 5, 6, 7], [7, 8, 9]], [("E2", "error")]),
+        ([[9, 1, 2, 3], [4, 5, 6, 7], [8, 0]], []),
+        (BatchSampler(range(10), 4, drop_last=False), []),
+    ],
+)
+def test_batches_of_ones_own_name_all_rows(batches, expected):
+    for sampler in (batches, Batches(batches)):
+        data = rows(10)
+        loader = DataLoader(data, batch_sampler=sampler)
+        own = type("Own", (), {"get_eval_dataloader": lambda _, loader=loader: loader})()
+        assert verdicts(ROWS, train_dataset=rows(8), eval_dataset=loader) == expected
+        assert verdicts(ROWS, train_dataset=rows(8), eval_dataset=data, trainer=own) == expected
+        another = rows(20)  # places in a set that the loader does not read
+        assert verdicts(ROWS, train_dataset=rows(8), eval_dataset=another, trainer=own) == []
+    assert sampler.reads == 0
+    used_up = DataLoader(rows(10), batch_sampler=(batch for batch in batches))
+    assert verdicts(ROWS, train_dataset=rows(8), eval_dataset=used_up) == []
+
+
+def test_batches_that_name_a_part_of_the_set_that_is_trained_on():
+    loader = DataLoader(rows(10), batch_sampler=[[0, 1, 2, 3], [4, 5]])
+    assert verdicts(ROWS, train_dataset=loader.dataset, eval_dataset=loader) == []
