@@ -38,6 +38,7 @@ class Rise:
     level: float
     how: str
     bound: str = f"{RISE:g} times its best"
+    recovers: bool = False  # slowly, from where training had begun
 
 
 def runaway(losses: Sequence[tuple[int, float]]) -> Rise | None:
@@ -141,7 +142,8 @@ def stuck(run: Run) -> Rise | None:
     if end < UNSOLVED * start or not (worse or far or lost or (thrown and flat)) or run.resumed:
         return None
     if lost and not (worse or far or flat):
-        return Rise(losses[0][0], start, peak, f"and {len(values) // 2} steps later is {end:.3g}")
+        later = f"and {len(values) // 2} steps later is {end:.3g}"
+        return Rise(losses[0][0], start, peak, later, recovers=True)
     return Rise(losses[0][0], start, max(values), f"came back to {end:.3g} and learns no more")
 
 
@@ -194,7 +196,7 @@ def learning_rate_too_high(run: Run) -> Iterator[Finding]:
     if not run.values("loss"):
         raise Skip("no loss was seen")
     rise = explosion(run) or runaway(run.line("loss")) or stuck(run) or hurled(run) or blank(run)
-    if rise is None or climbing(run):
+    if rise is None or climbing(run) or (rise.recovers and unwarmed(run)):
         return
     why = pressed(run, rise.onset)
     if not why:
@@ -209,13 +211,29 @@ def learning_rate_too_high(run: Run) -> Iterator[Finding]:
     )  # fmt: skip
 
 
+def unwarmed(run: Run) -> bool:
+    """Whether the rate began at its peak; a warm-up of a single step is none."""
+    rates = run.values("rate")
+    return len(rates) > 1 and rates[1] >= 0.9 * max(rates[:20]) and not run.resumed
+
+
 def warm_up_missing(run: Run) -> Iterator[Finding]:
     """O3: it ran away in the first steps, without a warm-up, and came back later."""
-    losses, rates = run.line("loss"), run.values("rate")
+    losses, back = run.line("loss"), stuck(run)
     if any(learning_rate_too_high(run)):
         return  # it never came back
-    if run.resumed or len(losses) < 60 or len(rates) < 2 or rates[1] < 0.9 * max(rates[:20]):
-        return  # a warm-up of a single step is none
+    if back is not None and back.recovers and unwarmed(run) and pressed(run, back.onset):
+        yield Finding(
+            "O3", "warn",
+            f"the loss rose from {back.best:.3g} to {back.level:.3g} in the first steps {back.how} "
+            f"(bound: {LOST:g} times its start), without a warm-up and with "
+            f"{pressed(run, back.onset)}",
+            measured={"start": back.best, "peak": back.level},
+            curve=Curve({"loss": losses}, LOST * back.best),
+        )  # fmt: skip
+        return
+    if len(losses) < 60 or not unwarmed(run):
+        return
     values = np.array([loss for _, loss in losses])
     planned = run.planned or len(values)
     first = max(10, int(EARLY * planned))

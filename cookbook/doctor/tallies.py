@@ -44,6 +44,8 @@ def note_mask(facts: dict[str, Any], model: Any, given: tuple | None, batch: Any
     ids = kwargs.get("input_ids", args[0] if args else None)
     if type(kinds.base_of(model)).__name__.endswith(("CausalLM", "LMHeadModel")):
         return  # what stands on the right is not seen anyway
+    if "attention_mask" not in kinds.accepts(model)[0]:
+        return  # a recurrent model of one's own reads what it gets
     if isinstance(ids, torch.Tensor) and ids.shape == mask.shape:
         facts["padded"] = facts.get("padded", 0) + 1
         withheld = "attention_mask" not in kwargs and len(args) < 2

@@ -175,8 +175,11 @@ def test_half_a_run_that_is_worse_than_no_training_is_o1_at_smaller_steps():
 
 def test_what_was_known_is_lost_in_the_first_steps():
     """A pretrained model thrown back to a new one's loss, which it then begins to lower again."""
-    back = np.r_[5.0, 6.8, 7.1, np.linspace(6.9, 5.2, 57) + RANDOM(0).normal(0, 0.1, 57)]
-    assert "O1" in found(run_of(back, update=0.2))
+    back = np.r_[5.0, 6.8, 7.0, np.linspace(6.2, 4.9, 57) + RANDOM(0).normal(0, 0.1, 57)]
+    assert list(found(run_of(back, update=0.2))) == ["O3"]  # at its full rate from the start
+    warmed = run_of(back, update=0.2)
+    warmed.records[0].rate = warmed.records[1].rate = 1e-5
+    assert list(found(warmed)) == ["O1"]
     assert found(run_of(back, update=0.02)) == {}  # a small bump of a careful step
     anew = np.r_[7.6, 7.9, 8.1, np.linspace(7.5, 6.3, 57) + RANDOM(0).normal(0, 0.1, 57)]
     assert found(run_of(anew, update=0.2)) == {}  # new and small weights move by much

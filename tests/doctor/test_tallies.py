@@ -82,6 +82,7 @@ def test_padded_batches_and_masks_that_the_model_was_not_given(tiny_bert):
 
     assert noted(((), {"input_ids": ids})) == (1, 1)
     assert noted(((ids,), {})) == (1, 1)
+    assert noted(((ids,), {}), model=nn.Embedding(9, 2)) == (0, 0)  # it takes no mask
     assert noted(((), dict(batch))) == (1, 0)
     assert noted(((ids, padded), {})) == (1, 0)
     assert noted(((batch,), {})) == (0, 0)  # a model of one's own takes the whole batch
