@@ -79,8 +79,7 @@ def _trains(module: nn.Module) -> bool:
 
 def _answer(subject: Subject, batch: Any) -> torch.Tensor:
     outputs = subject.forward(batch)
-    both = kinds.span_logits(outputs)
-    found = subject.logits(outputs) if both is None else torch.stack(both, -1)
+    found = responses.of_outputs(subject, outputs)
     if found is None:
         found = subject.loss_of(outputs, subject.batch("train", responses.ROWS))
     if found is None or not found.is_floating_point():

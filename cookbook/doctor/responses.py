@@ -94,15 +94,19 @@ def scores(subject: Subject, batch: Any) -> torch.Tensor:
 
     Those of a span's two ends are (batch, length, 2).
     """
-    outputs = subject.forward(batch)
-    found, both = subject.logits(outputs), kinds.span_logits(outputs)
-    found = torch.stack(both, -1) if both is not None else found
+    found = of_outputs(subject, subject.forward(batch))
     if found is None or not found.is_floating_point():
         raise Skip("does not apply")
     found = found.detach().float().cpu()
     if found.isnan().any():
         raise Skip("the scores are not finite")
     return found
+
+
+def of_outputs(subject: Subject, outputs: Any) -> torch.Tensor | None:
+    """The logits of a model's output, those of a span's two ends side by side; None without any."""
+    both = kinds.span_logits(outputs)
+    return subject.logits(outputs) if both is None else torch.stack(both, -1)
 
 
 def moved(one: torch.Tensor, other: torch.Tensor) -> float:

@@ -187,7 +187,7 @@ def _scores(subject: Subject, model: nn.Module, batch: Any) -> torch.Tensor:
     batch = sampling.to_device(batch, subject.device)
     whole = isinstance(batch, Mapping)
     outputs = model(**kinds.accepted(model, batch)) if whole else model(batch[0])
-    found = subject.logits(outputs)
+    found = responses.of_outputs(subject, outputs)
     if found is None or not found.is_floating_point():
         raise Skip("does not apply")
     return found.detach().float().cpu()

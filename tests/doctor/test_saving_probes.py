@@ -204,3 +204,16 @@ def test_the_model_is_left_as_it_was(model, tokenizer):
     assert reloads(model, tokenizer) == [("K1", "warn")]
     assert [p.requires_grad for p in model.parameters()] == flags
     assert all(torch.equal(value, held[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("deep", [True, False])
+def test_a_reader_is_asked_by_both_ends_of_its_spans(tiny_bert, tokenizer, deep):
+    reader = tiny_bert("BertForQuestionAnswering", initializer_range=0.3)
+    if deep:
+        reader.qa_outputs = nn.Sequential(nn.Linear(reader.config.hidden_size, 2), nn.Tanh())
+    rows = [dict(tokenizer("a copy of two tensors")) | {"start_positions": 1, "end_positions": 2}]
+    subject = Subject(reader, train_dataset=rows * 8, processing_class=tokenizer, args=SAVES)
+    found, reason = attempt(saving_probes.check_a_reload_scores_the_same, subject)
+    assert not reason and [(one.fault, one.severity) for one in found] == (
+        [("K1", "warn")] if deep else []
+    )
