@@ -15,6 +15,7 @@ from torch import nn
 
 from cookbook.doctor import gradients, preserve, sampling
 from cookbook.doctor.checks import Skip
+from cookbook.doctor.drawn import cosine
 from cookbook.doctor.findings import Finding
 from cookbook.doctor.loss_probes import read_targets
 from cookbook.doctor.subject import IGNORE, Subject
@@ -43,7 +44,7 @@ def check_negative_loss(subject: Subject) -> Iterable[Finding]:
     )
     for name, one in known.items():
         negative = value < 0 and abs(value + one.item()) <= 0.01 * one.item()
-        turned = slope is not None and _cosine(slope, torch.autograd.grad(one, scores)[0]) < TURNED
+        turned = slope is not None and cosine(slope, torch.autograd.grad(one, scores)[0]) < TURNED
         if one.item() > 1e-6 and (negative or turned):
             what = f"the negative of the {name} {one.item():.4f}" if negative else (
                 f"and rises where the {name} falls: its slope by the outputs is reversed"
@@ -55,11 +56,6 @@ def check_negative_loss(subject: Subject) -> Iterable[Finding]:
                 measured={"loss": value, "known": one.item()},
             )  # fmt: skip
             return
-
-
-def _cosine(one: torch.Tensor, other: torch.Tensor) -> float:
-    pair = (part.detach().float().flatten() for part in (one, other))
-    return float(nn.functional.cosine_similarity(*pair, dim=0))
 
 
 def known_losses(logits: torch.Tensor, labels: Any, read: Any) -> dict[str, torch.Tensor]:

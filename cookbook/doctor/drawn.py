@@ -11,9 +11,12 @@ import torch
 
 
 def cosine(one: torch.Tensor, other: torch.Tensor) -> float:
-    """The cosine between two weights of one shape: near 1 when trained on, near 0 when drawn."""
-    one, other = one.detach().float().cpu().flatten(), other.float().flatten()
-    return float(torch.nn.functional.cosine_similarity(one, other, dim=0))
+    """The cosine between two weights, or two slopes, of one shape; it reads them, from any device.
+
+    Of weights it is near 1 when one was trained from the other, near 0 when it was drawn.
+    """
+    pair = (part.detach().float().cpu().flatten() for part in (one, other))
+    return float(torch.nn.functional.cosine_similarity(*pair, dim=0))
 
 
 def looks_drawn(weight: torch.Tensor, deviation: float | None = None) -> bool:

@@ -163,7 +163,9 @@ def _loader(subject: Any) -> Any:
     method = getattr(type(subject.trainer), "get_train_dataloader", None)
     if subject.train.loader is not None or method is None or method.__module__.startswith(LIBRARY):
         return subject.train.loader
-    return subject.trainer.get_train_dataloader()
+    if "own_loader" not in subject.__dict__:  # making one may be costly, and draw numbers
+        subject.__dict__["own_loader"] = subject.trainer.get_train_dataloader()
+    return subject.__dict__["own_loader"]
 
 
 def _told_apart(subject: Any) -> bool:

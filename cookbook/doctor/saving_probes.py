@@ -1,4 +1,4 @@
-"""K1 before anything is saved: does the scores' making survive `save_pretrained` and a reload?
+"""K1 before anything is saved: would the scores be the same after `save_pretrained` and a reload?
 
 `from_pretrained` makes a model of the same class and configuration and fills it with the file's
 tensors. What was changed by hand is gone then: a deeper head, another activation, a hook that

@@ -141,14 +141,19 @@ def probe(
     fold = draw.permutation(len(labels)) % FOLDS if fold is None else fold
     for k in range(FOLDS):
         seen, held = fold != k, fold == k
-        ridge = kernel[np.ix_(seen, seen)].copy()
-        ridge[np.diag_indices_from(ridge)] += 0.1 * ridge.trace() / len(ridge) + 1e-6
-        weights = np.linalg.solve(ridge, kernel[np.ix_(seen, held)]).T
+        weights = _ridge(kernel, seen, held)
         scores[:, held] = weights @ centred[:, seen]
     right = (scores * centred).sum((1, 2)) / len(labels)
     hits = (scores.argmax(2) == wanted.argmax(2)).mean(1)
     distance = (right[0] - right[1:].mean()) / (right[1:].std() + 1e-12)
     return Probe(view, float(hits[0]), float(hits[1:].mean()), float(distance))
+
+
+def _ridge(kernel: np.ndarray, seen: np.ndarray, held: np.ndarray) -> np.ndarray:
+    """The weight (held, seen) of each seen row in what ridge regression says of a held one."""
+    ridge = kernel[np.ix_(seen, seen)].copy()
+    ridge[np.diag_indices_from(ridge)] += 0.1 * ridge.trace() / len(ridge) + 1e-6
+    return np.linalg.solve(ridge, kernel[np.ix_(seen, held)]).T
 
 
 def transfer(view: str, kernel: np.ndarray, labels: np.ndarray, held: np.ndarray) -> Probe:
@@ -159,10 +164,7 @@ def transfer(view: str, kernel: np.ndarray, labels: np.ndarray, held: np.ndarray
     """
     draw, seen = np.random.default_rng(0), ~held
     hot = np.eye(labels.max() + 1, dtype=np.float32)[labels]
-    ridge = kernel[np.ix_(seen, seen)].copy()
-    ridge[np.diag_indices_from(ridge)] += 0.1 * ridge.trace() / len(ridge) + 1e-6
-    centred = hot[seen] - hot[seen].mean(0)
-    scores = np.linalg.solve(ridge, kernel[np.ix_(seen, held)]).T @ centred
+    scores = _ridge(kernel, seen, held) @ (hot[seen] - hot[seen].mean(0))
     orders = [np.arange(held.sum()), *(draw.permutation(held.sum()) for _ in range(PERMUTATIONS))]
     wanted = np.stack([hot[held][order] for order in orders])
     right = (scores * (wanted - hot[held].mean(0))).sum((1, 2)) / held.sum()

@@ -14,6 +14,7 @@ from torch import nn
 
 from cookbook.doctor import gradients, kinds
 from cookbook.doctor.checks import Skip
+from cookbook.doctor.drawn import cosine
 from cookbook.doctor.findings import Finding
 from cookbook.doctor.subject import Subject
 
@@ -53,7 +54,7 @@ def _judged(value: float, slopes: Any, both: Any, places: list[Any]) -> Iterable
     if not all(asked):
         raise Skip("the loss has no slope by the scores")
     own = torch.cat([slope.flatten() for slope in slopes]).float()
-    right = _cosine(own, _slope(both, places))
+    right = cosine(own, _slope(both, places))
     if right < -ALIKE:
         yield Finding(
             "L4", "error",
@@ -61,7 +62,7 @@ def _judged(value: float, slopes: Any, both: Any, places: list[Any]) -> Iterable
             f"the cosine of their slopes is {right:.2f} (bound: above 0)",
             "mend the sign of the loss: minimise it", {"cosine": right},
         )  # fmt: skip
-    elif _cosine(own, _slope(both, places[::-1])) > ALIKE > right:
+    elif cosine(own, _slope(both, places[::-1])) > ALIKE > right:
         yield Finding(
             "D8", "error",
             "the loss compares the scores of the start with the ends, and those of the end with "
@@ -83,10 +84,6 @@ def _slope(both: Any, places: list[Any]) -> torch.Tensor:
         for scores, at in zip(free, places, strict=True)
     )
     return torch.cat([slope.flatten() for slope in torch.autograd.grad(loss, free)])
-
-
-def _cosine(one: torch.Tensor, other: torch.Tensor) -> float:
-    return float(nn.functional.cosine_similarity(one, other, dim=0))
 
 
 CHECKS = (check_span_loss,)

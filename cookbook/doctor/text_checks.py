@@ -25,7 +25,6 @@ MARKER = re.compile(
     r"<\|\w+\|>|<(?:start|end)_of_turn>|<eos>|<bos>|<sep>|<mask>|</s>|"
     r"<extra_id_\d+>|\[(?:CLS|SEP|MASK|PAD)\]"
 )
-# Plain text in the chat templates of several models, which were trained with their pieces.
 # What a script puts around a word, once in nearly every text; "[INST]" is Llama's own plain text.
 AROUND = re.compile(
     r"(\[(?!INST\])([A-Z][A-Z0-9_]*)\])(?=.*\[/\2\])|"
@@ -34,6 +33,7 @@ AROUND = re.compile(
 )
 READ = ("classifier", "tagger", "regression", "multi-label", "masked-lm")
 EVERYWHERE = 0.9  # share of the texts that hold such a mark exactly once
+# Plain text in the chat templates of several models, which were trained with their pieces.
 BY_DESIGN = {"<|user|>", "<|assistant|>", "<|system|>"}
 WASTE = 0.5  # share of real tokens below which padding is worth a word
 

@@ -175,10 +175,8 @@ def isin(ids: torch.Tensor, values: Any) -> torch.Tensor:
 
 def count_of(sample: Any) -> int:
     """About how many tokens all rows of a split hold, both texts of pairs; 0 where nobody knows."""
-    rows, others = (
-        [row for row in sample.rows if isinstance(row, dict)],
-        ("token_type", "position", "label"),
-    )
+    rows = [row for row in sample.rows if isinstance(row, dict)]
+    others = ("token_type", "position", "label")
     texts = [
         value for row in rows for key, value in row.items()
         if str(key).endswith("_ids") and not str(key).startswith(others)

@@ -67,7 +67,7 @@ def _held(subject: Subject) -> set[int]:
 
 def _answers(subject: Subject, outputs: Any, batch: Any) -> list[torch.Tensor]:
     """The scores, or the embeddings, that have a graph."""
-    found = subject.logits(outputs)
+    found = responses.of_outputs(subject, outputs)
     sides = contrastive.embeddings_of(outputs, sampling.batch_size(batch))
     answers = [found] if found is not None else sides
     return [answer for answer in answers if answer.requires_grad]
