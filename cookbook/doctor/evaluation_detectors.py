@@ -122,8 +122,8 @@ def one_class(run: Run) -> Iterator[Finding]:
         if predicted < ONE_CLASS or accuracy > majority + MARGIN:
             return
     predicted, majority, accuracy, chosen = shares[-1]
-    taught = _taught(run, judged, chosen)
     others = [_others(e, share) for e, share in zip(judged[-2:], shares, strict=True)]
+    taught = 0.0 if all(others) else _taught(run, judged, chosen)
     if not (all(others) or taught) or _too_early(run, judged):
         return
     why = f"is that of the majority, {majority:.1%}" if not taught else (
@@ -141,10 +141,7 @@ def _taught(run: Run, judged: list[Evaluation], chosen: int) -> float:
     """The share of the chosen class among the training labels where it explains the choice, else 0.
 
     Evaluation rows may well be balanced: then three evaluations say it that know nothing else.
-    Where they are not, `_others` judges.
     """
-    if _shares(judged[-1])[1] >= IMBALANCE:
-        return 0.0
     counts = run.facts.get("label_counts") or [0]
     share = counts[chosen] / max(1, sum(counts)) if chosen < len(counts) else 0.0
     last = judged[-3:]

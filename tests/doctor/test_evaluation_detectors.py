@@ -131,6 +131,8 @@ def test_a_class_that_fills_the_training_rows_is_all_that_balanced_ones_are_told
     assert found(run_of(scored(rows, [3.0, 2.4, 2.0]), FLAT, label_counts=[940, 30, 30])) == {}
     alike = [[120, 0], [4, 0]]  # evaluation rows as lopsided: too few others to tell
     assert found(run_of(confused(alike), FLAT, label_counts=[970, 30])) == {}
+    plain = found(run_of(confused([[90, 0], [10, 0]]), FLAT, label_counts=[900, 100]))["D4"]
+    assert "that of the majority, 90.0%" in plain.evidence  # which says more
 
 
 @pytest.mark.parametrize(

@@ -249,3 +249,20 @@ def test_what_happens_to_a_gradient_before_the_step_is_seen(model, sign):
     monitor.run.settle()
     assert monitor.run.values("turned") == pytest.approx([sign] * 4)
     assert monitor.run.values("clipped") == pytest.approx([0.5] * 4)
+
+
+def test_a_gradient_that_cancels_out_was_not_clipped():
+    """The bias of a score of which only differences count: O9 would be told of zero over zero."""
+    model = nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    with Watch(model, optimizer) as watch:
+        for _ in range(60):
+            better, worse = model(torch.randn(8, 3))[:, 0].chunk(2)
+            loss = -nn.functional.logsigmoid(better - worse).mean()
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            watch.step(loss)
+    assert "O9" not in watch.report.faults()
+    shares = [record.clipped for record in watch.monitor.run.records]
+    assert None in shares and all(share is None or share > 0.5 for share in shares)

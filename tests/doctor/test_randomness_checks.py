@@ -269,3 +269,17 @@ def test_a_collator_is_as_it_was_after_an_examination():
         examine(torch.nn.Linear(4, 2), train_dataset=loader,
                 loss_fn=torch.nn.functional.cross_entropy)  # fmt: skip
     assert late.source is None and held.random() == random.Random(0).random()
+
+
+def test_a_trainers_own_loader_is_made_once():
+    class Own:
+        made = 0
+
+        def get_train_dataloader(self):
+            self.made += 1
+            return DataLoader(Rows(), num_workers=2)
+
+    trainer = Own()
+    subject = Subject(None, train_dataset=Rows(), trainer=trainer)
+    assert [randomness_checks._workers(subject) for _ in range(3)] == [2, 2, 2]
+    assert trainer.made == 1

@@ -86,3 +86,9 @@ def test_a_mask_and_a_shift_explain_what_they_do_to_the_labels():
 
 def test_labels_of_other_rows_explain_a_loss_that_no_rate_lowers():
     assert verdict.split([found("O1", "warn"), found("D8", "warn")])[0].fault == "D8"
+
+
+def test_sorted_rows_explain_a_loss_that_jumps():
+    for jumps in ("O1", "O3", "X3"):
+        said = [found(jumps, "warn"), found("D5", "warn")]
+        assert [f.fault for f in verdict.rank(said)] == ["D5", jumps]
