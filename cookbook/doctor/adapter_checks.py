@@ -61,8 +61,41 @@ def check_adapter_is_on(subject: Subject) -> Iterable[Finding]:
         told = f"all {len(scales)} adapter layers are scaled by 0 (bound: above 0)"
         yield Finding("M6", "error", told, "set lora_alpha above 0")
         return
-    if subject.trainable:  # where nothing is, that is another finding
+    silent = silenced(subject.bare)
+    if silent:
+        yield Finding("M6", "error", silent[0], silent[1])
+    elif subject.trainable:  # where nothing is, that is another finding
         yield from _frozen(subject, active)
+
+
+def silenced(model: nn.Module) -> tuple[str, str] | None:
+    """(what is seen, its remedy) where no layer of an adapter lets its weights learn, else None.
+
+    Merged layers compute with the sum, of which the adapter's factors are no part any more; a
+    dropout of 1 leaves nothing of the adapter's input.
+    """
+    # A head that is trained whole is wrapped as well: it has nothing to merge.
+    layers = [m for m in model.modules() if _is_layer(m) and hasattr(type(m), "merged")]
+    if not layers:
+        return None
+    if all(layer.merged for layer in layers):
+        told = f"all {len(layers)} adapter layers are merged into the weights they adapt"
+        return f"{told}: their own factors are not computed with (bound: 0)", (
+            "call unmerge_adapter() before training goes on"
+        )
+    rates = [_dropout(layer) for layer in layers]
+    if min(rates) >= 1:
+        told = f"the dropout before all {len(layers)} adapter layers is {min(rates):g}"
+        return f"{told}: nothing reaches the adapter (bound: below 1)", (
+            "lora_dropout is the share that is dropped: 0.05 to 0.1 is usual"
+        )
+    return None
+
+
+def _dropout(layer: nn.Module) -> float:
+    """The least rate of dropout before the adapters of a layer; 0 where there is none."""
+    held = getattr(layer, "lora_dropout", None)
+    return min((getattr(part, "p", 0.0) for part in held.values()), default=0.0) if held else 0.0
 
 
 def _is_layer(module: nn.Module) -> bool:

@@ -18,7 +18,7 @@ from cookbook.doctor.records import Evaluation, Run
 
 IGNORE = -100
 HASHED, OPENING = 64, 3  # batches that are hashed; of them at the beginning of each epoch
-ROWS = 32  # of embeddings that are kept
+ROWS, SPREAD = 32, 64  # of embeddings that are kept; of logits whose spread is measured
 
 
 class Seen:
@@ -90,9 +90,9 @@ class Seen:
                 self.run.facts["cosine_first"] = min(map(contrastive.mean_cosine, sides))
 
     def _look_at(self, logits: torch.Tensor, kwargs: dict) -> None:
-        rows, self.width = logits.detach().flatten(0, -2).float(), logits.shape[-1]
-        if len(rows) > 1:
-            self.row_spread = rows.std(0).mean()
+        rows, self.width = logits.detach().flatten(0, -2), logits.shape[-1]
+        if len(rows) > 1:  # of many tokens some: all, a vocabulary wide, cost more than the rest
+            self.row_spread = rows[:: -(-len(rows) // SPREAD)].float().std(0).mean()
         if self.run.steps < 16 and logits.dim() == 2:
             labels, held = kwargs.get(kinds.label_key(kwargs)), logits.detach()  # no cycle
 
@@ -256,13 +256,13 @@ class Seen:
 
     def _evaluation_forward(self, args: tuple, kwargs: dict, output: Any) -> None:
         self.evaluating += 1
-        batch = kwargs or args
-        self.rows += sampling.batch_size(batch) if batch else 0
+        self.rows += sampling.batch_size(kwargs or args) if kwargs or args else 0
         self.dropping += bool(self.moded) and all(m.training for m in self.moded)
-        key = kinds.label_key(kwargs)
-        logits = kinds.logits_of(output)
+        key, logits = kinds.label_key(kwargs), kinds.logits_of(output)
         if key is not None and logits is not None:
             self.count(logits, kwargs[key])
+        elif judged := tallies.answered(output, kwargs):
+            self.count(*judged)
 
     def count(self, scores: Any, labels: Any) -> None:
         """Add rows to the confusion of this evaluation; scores (rows, classes) or (rows,)."""

@@ -28,6 +28,7 @@ NARROW = 4  # numbers a row under which all rows point one way by themselves
 ONE_POINT, GONE = 0.998, 0.05  # cosine, and share of the first loss, of nothing but attraction
 DRAWN, FELL = 0.1, 0.02  # share of the angle between rows that is left; fall of a signed loss
 ROWS = 16
+PAIRS, NOTHING = 3, 1e-6  # batches of one pair that are looked at, and their loss
 
 
 def collapse(
@@ -167,4 +168,26 @@ def scale_of(subject: Subject) -> float | None:
     return None
 
 
-CHECKS = (check_collapse,)
+def check_others_are_there(subject: Subject) -> Iterable[Finding]:
+    """Batches of one pair, whose loss is 0 whatever the embeddings: there is nothing to tell from.
+
+    Under a sum of micro-batches each is alone all the same.
+    """
+    alone = [b for b in subject.train.batches if sampling.batch_size(b) == 1][:PAIRS]
+    if len(alone) < PAIRS or len(alone) < len(subject.train.batches[:PAIRS]):
+        raise Skip("does not apply")
+    with torch.no_grad(), subject.mode(training=False):
+        passed = [gradients.training_loss(subject, batch) for batch in alone]
+    losses = [float(loss) for loss, _ in passed if loss is not None and not loss.dim()]
+    paired = all(len(embeddings_of(outputs, 1)) > 1 for _, outputs in passed)
+    if len(losses) == PAIRS and paired and max(map(abs, losses)) <= NOTHING:
+        yield Finding(
+            "C1", "error",
+            f"batches hold 1 pair, and the loss of {PAIRS} of them is {max(losses, key=abs):.1g} "
+            "(bound: above 0): no other row is there to be told from",
+            "more rows a batch; accumulation adds no negatives, a cache of gradients does",
+            {"loss": max(losses, key=abs), "rows": 1},
+        )  # fmt: skip
+
+
+CHECKS = (check_collapse, check_others_are_there)

@@ -30,8 +30,9 @@ BATCH_FAINT = 1e-2  # share of the embeddings' deviation
 def check_loss_wants_pairs(subject: Subject) -> Iterable[Finding]:
     """C1: the loss of pairs that match is not below that of pairs that do not, or of one point."""
     batch, sides, outputs = _paired(subject)
+    trained = all(side.requires_grad for side in sides)  # a teacher's side stands still
     rows, width = sides[0].shape
-    apart = torch.eye(rows, width).to(sides[0]) * float(sides[0].norm(dim=1).mean())
+    apart = torch.eye(rows, width).to(sides[0]) * float(sides[0].detach().norm(dim=1).mean())
     point = apart[:1].expand(rows, width)
     matched = _loss(subject, batch, outputs, sides, (apart, apart))
     others = _loss(subject, batch, outputs, sides, (apart, apart.roll(1, 0)))
@@ -47,6 +48,15 @@ def check_loss_wants_pairs(subject: Subject) -> Iterable[Finding]:
             f"the loss of {rows} pairs that match is {matched:.3g}, and {others:.3g} where each "
             "row has the partner of another (bound: lower where they match)",
             "check which row the loss takes for the positive, and which for negatives",
+            measured,
+        )  # fmt: skip
+    elif trained and same <= matched + EQUAL * abs(others):
+        yield Finding(
+            "C1", "error",
+            f"the loss of {rows} pairs that match and are at right angles to all others is "
+            f"{matched:.3g}, and {same:.3g} where all embeddings are one point (bound: higher at "
+            "one point): nothing pushes rows apart",
+            "add negatives or a margin, or stop the gradient of one side and predict it",
             measured,
         )  # fmt: skip
     elif chance and matched > (1 - FLAT) * same:
@@ -69,7 +79,7 @@ def _paired(subject: Subject) -> tuple[Any, list[torch.Tensor], Any]:
     flat = [v for v in batch.values() if isinstance(v, torch.Tensor) and v.dim() < 2]
     if rows < 4 or flat or subject.labels(batch) is not None:
         raise Skip("does not apply")
-    with responses.quiet(subject):
+    with responses.quiet(subject), torch.enable_grad():  # to see which side is trained
         outputs = subject.forward(batch)
     sides = embeddings_of(outputs, rows)
     if len(sides) != 2 or sides[0].shape[1] < max(rows, NARROW):

@@ -142,13 +142,17 @@ def _taught(run: Run, judged: list[Evaluation], chosen: int) -> float:
 
     Evaluation rows may well be balanced: then three evaluations say it that know nothing else.
     """
-    counts = run.facts.get("label_counts") or [0]
-    share = counts[chosen] / max(1, sum(counts)) if chosen < len(counts) else 0.0
-    last = judged[-3:]
+    share, last = _share_of(run, chosen), judged[-3:]
     same = [_shares(e)[3] == chosen and _shares(e)[0] >= ONE_CLASS for e in last]
     blind = [e.surprise is None or e.surprise >= BLIND * _entropy(e.counts) for e in last]
     few = int(last[-1].counts.sum() - last[-1].counts[chosen].sum()) < OTHERS
     return share if share >= TAUGHT and len(last) == 3 and all(same + blind) and not few else 0.0
+
+
+def _share_of(run: Run, chosen: int) -> float:
+    """The share of a class among the training labels."""
+    counts = run.facts.get("label_counts") or [0]
+    return counts[chosen] / max(1, sum(counts)) if chosen < len(counts) else 0.0
 
 
 def _others(judged: Evaluation, share: tuple[float, float, float, int]) -> bool:
@@ -243,12 +247,15 @@ def no_better_than_trivial(run: Run) -> Iterator[Finding]:
     learns = moved < -max(0.5 * abs(np.mean(losses[:5])), 3 * error)
     if not learns or any(_better(e.counts) for e in judged[-3:]):
         return
-    _, majority, accuracy, _ = _shares(judged[-1])
+    predicted, majority, accuracy, chosen = _shares(judged[-1])
+    # Few rows of the others: `one_class` cannot be sure, the labels that were trained on say why.
+    collapsed = predicted >= ONE_CLASS and _share_of(run, chosen) >= TAUGHT
+    alike = f"; {predicted:.0%} of the predictions are class {chosen}" if collapsed else ""
     yield Finding(
-        "E3", "warn",
+        "D4" if collapsed else "E3", "warn",
         f"the accuracy {accuracy:.1%} on {int(judged[-1].counts.sum())} rows is within two "
         f"standard errors of the majority class, {majority:.1%}, at three evaluations, though the "
-        f"training loss fell by {-moved:.2g}",
+        f"training loss fell by {-moved:.2g}{alike}",
         measured={"accuracy": accuracy, "majority": majority},
     )  # fmt: skip
 

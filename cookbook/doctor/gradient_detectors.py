@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from cookbook.doctor import graphs
 from cookbook.doctor.checks import Skip
 from cookbook.doctor.findings import Curve, Finding
 from cookbook.doctor.records import Run
@@ -21,6 +22,7 @@ CLIPPED_STEPS, CLIPPED, FACTOR = 200, 0.9, 0.1  # nearly all steps cut to a tent
 FEW_STEPS, VANISHING = 50, 0.01  # … or, sooner, to a hundredth: no gradient is that large for long
 MOSTLY = 0.9  # of the micro-batches or windows that were looked at
 WHOLE = 0.01  # how near 1 the derivative by a loss is that was divided by nothing
+REPEATED = 3  # gradients that came back to older passes
 CONSTANT = 2e-3  # relative scatter of a norm that was cut before it was unscaled
 
 
@@ -187,6 +189,26 @@ def emptied_within_a_window(run: Run) -> Iterator[Finding]:
         )  # fmt: skip
 
 
+def summed_up_and_differentiated_again(run: Run) -> Iterator[Finding]:
+    """L3: a running sum of losses is differentiated at each micro-batch, its first part each time.
+
+    A pass that is differentiated twice before the next one has two losses, or a penalty; that it
+    happens when newer passes exist says that the older loss stands in the newer one.
+    """
+    if not run.again:
+        raise Skip("does not apply")
+    if run.again < REPEATED:
+        return
+    yield Finding(
+        "L3", "error",
+        f"in {min(run.steps, graphs.COUNTED)} steps, {run.again} times a gradient came back to a "
+        "pass that had one already, and from a later one (bound: 0): a sum of losses that grows is "
+        "differentiated again with each part",
+        remedy="call backward() on each loss, divided by their number; sum up loss.item()",
+        measured={"again": run.again},
+    )  # fmt: skip
+
+
 CHECKS = (no_gradient_arrives, gradients_left_over, clipped_before_unscaling, clipped_nearly_always,
           accumulation_changes_the_gradient, micro_batches_not_divided,
-          emptied_within_a_window)  # fmt: skip
+          emptied_within_a_window, summed_up_and_differentiated_again)  # fmt: skip

@@ -1,4 +1,4 @@
-"""Whose graph is still in memory when training is long past it (fault H2)?
+"""Whose graph is still in memory when training is long past it (H2), or differentiated again (L3)?
 
 A token hangs on the earliest node of a pass: whoever keeps the loss, the outputs or anything in
 between keeps that node, and with it the token. It keeps nothing alive itself and judges nothing.
@@ -17,6 +17,7 @@ from cookbook.doctor.records import Run
 
 KEPT = 64  # passes that are remembered, every second one
 CYCLES = 14  # of them alive, at which Python is asked once to look for what nobody holds
+COUNTED = 16  # steps in which the backward passes of a forward pass are counted
 LEAF = "AccumulateGrad"
 DEEPEST = 2000  # nodes that are walked at most
 # What turns a weight, or its type, before it is used: nothing of a pass hangs on it.
@@ -29,10 +30,23 @@ class Graphs:
     """Counts in `run.graphs` how many of the latest passes somebody still holds."""
 
     def __init__(self, run: Run) -> None:
-        self.run, self.tokens = run, deque(maxlen=KEPT)
+        self.run, self.tokens, self.passes = run, deque(maxlen=KEPT), 0
+
+    def _count(self, tensor: torch.Tensor) -> None:
+        """Note in `run.again` whenever a gradient comes back to a pass, and newer ones exist."""
+        self.passes += 1
+        number, came = self.passes, []
+
+        def comes(grad: torch.Tensor) -> None:
+            came.append(self.passes)
+            self.run.again += len(came) > 1 and self.passes > number
+
+        tensor.register_hook(comes)
 
     def remember(self, tensor: torch.Tensor) -> None:
         """A token that lives as long as anything that was computed on the way to this tensor."""
+        if self.run.steps < COUNTED:
+            self._count(tensor)
         if tensor.grad_fn is None or self.run.forwards % 2:
             return
         token = _Token()

@@ -100,14 +100,19 @@ def flaws(compute: Callable, oracle: Oracle, form: Callable, guessed: bool = Fal
     other = oracle.perfect_otherwise
     again = perfect if other is None else _scored(compute, form(other), oracle.labels)
     turned = _scored(compute, form(_turned(oracle.perfect)), oracle.labels)
-    found = []
+    spans, found = isinstance(oracle.labels, tuple), []
+    crossed = _scored(compute, form(oracle.perfect[::-1]), oracle.labels) if spans else None
     for name, value in perfect.items():
         way, words = direction(name), oracles.words(name)
         if not way or not np.isfinite(value):
             continue
         low = _lower(wrong, turned, name) if words & CORRELATED else wrong
-        spans = isinstance(oracle.labels, tuple)
         told = _flaw(name, way, words, value, low, constant, again, spans)
+        if not told and crossed is not None and way * (crossed.get(name, value) - value) > 0:
+            told = (
+                f"perfect starts and ends score {value:.3g}, and {crossed[name]:.3g} when they "
+                "change places (bound: less)"
+            )
         must = guessed or (words <= PLAIN and np.asarray(oracle.labels).dtype.kind == "i")
         if must and not told and words & UNIT and way > 0 and wrong.get(name, 0) > MERCY:
             told = f"wrong predictions score {wrong[name]:.3g} (bound: 0)"

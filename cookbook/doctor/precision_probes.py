@@ -34,7 +34,7 @@ def check_autocast_reaches_linears(subject: Subject) -> Iterable[Finding]:
     hooks = _outputs(linears, seen)
     try:
         with responses.quiet(subject), torch.autocast(subject.device.type, KINDS[asked[0]]):
-            subject.forward(batch)
+            _pass(subject, batch)
     finally:
         for hook in hooks:
             hook.remove()
@@ -49,6 +49,14 @@ def check_autocast_reaches_linears(subject: Subject) -> Iterable[Finding]:
             remedy,
             {"full": full, "outputs": len(seen)},
         )
+
+
+def _pass(subject: Subject, batch: Any) -> None:
+    """Forward, through a `Trainer`'s own `compute_loss` where there is one."""
+    if subject.trainer is None:
+        subject.forward(batch)
+    else:
+        gradients.training_loss(subject, subject.batch("train", responses.ROWS))
 
 
 def _linear(module: nn.Module) -> bool:
@@ -95,10 +103,7 @@ def _refusals(subject: Subject) -> list[str]:
         enabled, half = kind is not None, kind or torch.bfloat16
         try:
             with responses.quiet(subject), torch.autocast(subject.device.type, half, enabled):
-                if subject.trainer is None:
-                    subject.forward(batch)
-                else:
-                    gradients.training_loss(subject, subject.batch("train", responses.ROWS))
+                _pass(subject, batch)
             errors.append("")
         except (RuntimeError, ValueError) as error:
             errors.append(" ".join(str(error).split()) or "refused")

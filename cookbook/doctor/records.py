@@ -120,6 +120,7 @@ class Run:
     told_by_own: list[float] = field(default_factory=list)  # the loop's loss over the model's own
     dropout_on: int = 0  # training passes with it …
     dropout_off: int = 0  # … and the latest ones in a row without
+    again: int = 0  # times that a gradient came back to an older pass, after its first time
     graphs: tuple[int, int] = (0, 0)  # past losses whose graph is still held, of so many
     batches: list[str] = field(default_factory=list)  # hashes of the first batches
     widths: list[int] = field(default_factory=list)  # of those: the length of their rows

@@ -13,6 +13,7 @@ import torch
 
 from cookbook.doctor import contrastive, kinds
 
+EMPTY = 0.8  # share of a batch's questions without an answer, from which that is what is counted
 CLASSES = 200  # more are not counted
 MASKS = 24  # padded batches that are looked at
 
@@ -50,6 +51,21 @@ def note_mask(facts: dict[str, Any], model: Any, given: tuple | None, batch: Any
         facts["padded"] = facts.get("padded", 0) + 1
         withheld = "attention_mask" not in kwargs and len(args) < 2
         facts["withheld"] = facts.get("withheld", 0) + withheld
+
+
+def answered(output: Any, batch: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Of a reader of questions most of which have no answer: scores (rows, 2) and labels.
+
+    Class 0 points at the first token, which means that there is none; class 1 anywhere else.
+    """
+    spans, starts = kinds.span_logits(output), batch.get("start_positions")
+    if spans is None or not isinstance(starts, torch.Tensor) or starts.dim() != 1:
+        return None
+    labels = (starts != 0).long()
+    if float((labels == 0).float().mean()) < EMPTY:
+        return None
+    scores = spans[0].detach().float()
+    return torch.stack([scores[:, 0], scores[:, 1:].logsumexp(1)], 1), labels
 
 
 def confusion(scores: Any, labels: Any, tokens: bool = False) -> torch.Tensor | None:

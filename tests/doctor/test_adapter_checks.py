@@ -92,3 +92,16 @@ def test_other_methods_are_healthy(tiny_bert, config):
 def test_a_model_without_an_adapter_does_not_apply(tiny_bert):
     for check in adapter_checks.CHECKS:
         assert attempt(check, Subject(tiny_bert())) == ([], "does not apply")
+
+
+def test_an_adapter_that_is_merged_or_dropped_out_whole_is_found(lora):
+    for task in (None, "SEQ_CLS"):  # the latter trains the head beside it, in a wrapper
+        model = lora(task_type=task)
+        model.merge_adapter()
+        (one,) = found("check_adapter_is_on", model)
+        assert (one.fault, one.severity) == ("M6", "error") and "merged" in one.evidence
+        model.unmerge_adapter()
+        assert found("check_adapter_is_on", model) == []
+        (one,) = found("check_adapter_is_on", lora(task_type=task, lora_dropout=1.0))
+        assert one.fault == "M6" and "dropout" in one.evidence
+        assert found("check_adapter_is_on", lora(task_type=task, lora_dropout=0.5)) == []

@@ -106,3 +106,32 @@ def test_an_output_without_embeddings_is_none_of_its_business(tiny_bert, tokeniz
 def test_one_number_a_row_is_no_embedding():
     """A regression whose mean squared error happens to be ln 16."""
     assert collapse(torch.rand(16, 1) + 1, math.log(16), 16, steps=100) is None
+
+
+class Twins(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(6, 8)
+
+    def forward(self, text, pair):
+        return {"text_embeds": self.layer(text), "pair_embeds": self.layer(pair)}
+
+
+def told_apart(outputs, batch):
+    scores = outputs["text_embeds"] @ outputs["pair_embeds"].T
+    return nn.functional.cross_entropy(scores, torch.arange(len(scores)))
+
+
+def attracted(outputs, batch):
+    return (outputs["text_embeds"] - outputs["pair_embeds"]).square().mean()
+
+
+@pytest.mark.parametrize(("size", "loss", "expected"), [
+    (1, told_apart, ["C1"]), (4, told_apart, []), (1, attracted, []),
+])  # fmt: skip
+def test_a_pair_that_is_alone_in_its_batch_has_nothing_to_be_told_from(size, loss, expected):
+    rows = [{"text": torch.randn(6), "pair": torch.randn(6)} for _ in range(12)]
+    loader = torch.utils.data.DataLoader(rows, batch_size=size)
+    subject = Subject(Twins(), train_dataset=loader, loss_fn=loss)
+    found, reason = examination.attempt(contrastive.check_others_are_there, subject)
+    assert [one.fault for one in found] == expected and "failed" not in reason

@@ -104,8 +104,8 @@ def of_logits(outputs, batch):
 
 
 @pytest.mark.parametrize(
-    "loss", [contrast(14), contrast(1), contrast(20, both=True), triplet(0), attraction, squares,
-             doubled, sigmoid, of_logits],
+    "loss", [contrast(14), contrast(1), contrast(20, both=True), triplet(0), doubled, sigmoid,
+             of_logits],
 )  # fmt: skip
 def test_a_loss_that_wants_pairs_or_is_another(loss):
     class Scoring(Towers):
@@ -115,6 +115,31 @@ def test_a_loss_that_wants_pairs_or_is_another(loss):
 
     assert wants(loss, model=Scoring()) == []
     assert wants(loss, model=Scoring(norm=False)) == []
+
+
+def no_margin(outputs, batch):
+    """Content as soon as all are the same."""
+    a, p = outputs["text_embeds"], outputs["pair_embeds"]
+    near, far = (a - p).pow(2).sum(1), (a - p.roll(1, 0)).pow(2).sum(1)
+    return near.mean() + (near - far).clamp(min=0).mean()
+
+
+def stopped(outputs, batch):
+    """SimSiam's, which stops the gradient of one side in the loss."""
+    p, z = outputs.values()
+    return 1 - functional.cosine_similarity(p, z.detach()).mean()
+
+
+@pytest.mark.parametrize("loss", [attraction, squares, no_margin])
+def test_nothing_pushes_apart_unless_one_side_stands_still(loss):
+    class Taught(Towers):
+        def forward(self, text, pair):
+            outputs = super().forward(text, pair)
+            return outputs | {"pair_embeds": outputs["pair_embeds"].detach()}
+
+    assert wants(loss) == [("C1", "error")]
+    assert wants(loss, model=Taught()) == []
+    assert wants(stopped) == []
 
 
 class Both(NamedTuple):

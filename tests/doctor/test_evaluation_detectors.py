@@ -73,6 +73,13 @@ def test_one_class_for_an_imbalanced_set_is_d4(found):
     assert "D4" not in found(run_of(confused([[90, 0], [10, 0]]), np.linspace(2, 0.2, 120)))
 
 
+def test_of_few_others_the_training_labels_say_that_it_is_d4(found):
+    falls, few = np.linspace(1, 0.15, 120), confused([[40, 0], [2, 0]])
+    assert set(found(run_of(few, falls))) == {"E3"}
+    assert set(found(run_of(few, falls, label_counts=[50, 50]))) == {"E3"}
+    assert set(found(run_of(few, falls, label_counts=[97, 3]))) == {"D4"}
+
+
 def test_no_better_than_trivial_though_training_succeeds_is_e3(found):
     assert "E3" in found(run_of(confused([[30, 30], [20, 20]])))
     assert found(run_of(confused([[55, 5], [5, 35]]))) == {}

@@ -8,8 +8,9 @@ from cookbook.doctor.records import Record, Run
 
 
 def run_of(steps=12, records=None, **fields):
+    again = fields.pop("again", 0)
     records = records or [Record(i + 1, **fields) for i in range(steps)]
-    return Run(records=records, steps=len(records))
+    return Run(records=records, steps=len(records), again=again)
 
 
 def test_gradients_that_are_never_emptied_are_o5(found):
@@ -192,3 +193,30 @@ def test_a_sharpness_aware_step_is_no_accumulation():
             optimizer.step(), optimizer.zero_grad()
             watch.step(first)
     assert watch.report.faults() == []
+
+
+def summing(model, optimizer, backward, steps=6, micro=3):
+    """A loop of micro-batches; `backward` gets the losses of the window so far."""
+    x, y = torch.randn(4, 5), torch.randn(4, 1)
+    with Watch(model, optimizer) as watch:
+        for _ in range(steps):
+            held = []
+            for _ in range(micro):
+                held.append(nn.functional.mse_loss(model(x), y))
+                backward(held)
+                watch.step(held[-1])
+            optimizer.step()
+            optimizer.zero_grad()
+    return watch.monitor.run.again
+
+
+def test_a_growing_sum_that_is_differentiated_again_is_l3(found):
+    model = nn.Linear(5, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    assert summing(model, optimizer, lambda held: sum(held).backward(retain_graph=True)) == 18
+    assert "18 times" in found(run_of(again=18))["L3"].evidence
+    assert summing(model, optimizer, lambda held: held[-1].backward()) == 0
+    twice = lambda held: (held[-1].backward(retain_graph=True), held[-1].backward())  # noqa: E731
+    assert summing(model, optimizer, twice) == 0  # two losses of one pass
+    last = lambda held: sum(held).backward() if len(held) == 3 else None  # noqa: E731
+    assert summing(model, optimizer, last) == 0  # a sum of three passes, once

@@ -281,6 +281,7 @@ def of_spans(right):
         (lambda a, z, s, e: (a == s) & (z == e) & (e - s < 3), []),  # some answers were cut
         (lambda a, z, s, e: (a == s + 1) & (z == e + 1), [("E1", "error")]),
         (lambda a, z, s, e: a[:1] == z[-1:], [("E1", "error")]),
+        (lambda a, z, s, e: (a == e) & (z == s), [("E1", "error")]),  # the ends for the starts
     ],
 )
 def test_metrics_of_spans(tiny_bert, right, expected):

@@ -136,3 +136,17 @@ def test_no_hook_is_left():
     subject = Subject(model, train_dataset=[(torch.randn(3), 0)], args=BF16)
     attempt(precision_probes.check_autocast_reaches_linears, subject)
     assert not model.inner._forward_hooks
+
+
+@pytest.mark.parametrize(("enabled", "expected"), [(True, []), (False, ["P4"])])
+def test_a_loss_of_ones_own_that_switches_autocast_off(tiny_bert, enabled, expected):
+    def compute_loss(model, inputs, return_outputs=False):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            outputs = model(**inputs)
+        return (outputs.loss, outputs) if return_outputs else outputs.loss
+
+    rows = [{"input_ids": [2, 5 + i, 7, 3], "labels": i % 2} for i in range(8)]
+    subject = Subject(tiny_bert("BertForSequenceClassification"), train_dataset=rows, args=BF16,
+                      trainer=SimpleNamespace(compute_loss=compute_loss))  # fmt: skip
+    found, reason = attempt(precision_probes.check_autocast_reaches_linears, subject)
+    assert [one.fault for one in found] == expected and "failed" not in reason

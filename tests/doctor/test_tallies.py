@@ -88,3 +88,19 @@ def test_padded_batches_and_masks_that_the_model_was_not_given(tiny_bert):
     assert noted(((batch,), {})) == (0, 0)  # a model of one's own takes the whole batch
     assert noted(((), {"input_ids": ids}), {"input_ids": ids, "attention_mask": mask}) == (0, 0)
     assert noted(((), {"input_ids": ids}), (ids, padded)) == (0, 0) == noted(None)
+
+
+def test_questions_that_mostly_have_no_answer_are_two_classes():
+    starts = torch.tensor([0, 0, 0, 0, 3])
+    logits = torch.zeros(5, 6)
+    logits[:, 0] = 4.0
+    scores, labels = tallies.answered(spans(logits), {"start_positions": starts})
+    assert labels.tolist() == [0, 0, 0, 0, 1] and scores.argmax(1).tolist() == [0] * 5
+    torch.testing.assert_close(scores.softmax(1)[:, 0], logits.softmax(1)[:, 0])
+    few = {"start_positions": torch.tensor([0, 2, 3, 1, 3])}
+    assert tallies.answered(spans(logits), few) is None
+    assert tallies.answered({"logits": logits}, {"labels": starts}) is None
+
+
+def spans(logits):
+    return {"start_logits": logits, "end_logits": logits}
