@@ -2,7 +2,8 @@
 
 Independence is declared by positions that begin again, by an index of sequences, or by a mask in
 blocks. Then a change of the first segment must not move the scores of the later ones in its row.
-Rows packed without such a declaration read across documents, as in most pretraining, and pass.
+Rows packed without such a declaration read across documents, as in most pretraining, and pass;
+where prompts are kept out of the loss they are conversations, and there is advice.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from typing import Any
 
 import torch
 
-from cookbook.doctor import responses
+from cookbook.doctor import responses, tokens
 from cookbook.doctor.checks import Skip
 from cookbook.doctor.findings import Finding
 from cookbook.doctor.model_checks import is_quantized
 from cookbook.doctor.subject import Subject
 
 # Keys that number the sequence of each token; token_type_ids and segment_ids tell A from B.
+MANY = 0.1  # of the rows; a text may hold a token by chance
 INDICES = ("seq_idx", "sequence_ids", "document_ids", "doc_ids", "sequence_id")
 
 
@@ -130,4 +132,26 @@ def _without_single_tokens(segments: torch.Tensor) -> torch.Tensor:
     return segments.masked_fill(lengths < 2, -1)
 
 
-CHECKS = (check_packed_rows_are_apart,)
+def check_conversations_in_a_row(subject: Subject) -> Iterable[Finding]:
+    """T12, advice: rows with prompts and answers in which another conversation begins midway."""
+    begin, *same = tokens.special_ids(subject.tokenizer, ("bos", "eos", "pad")) or [None]
+    batches = tokens.batches_of(subject) if subject.kind == "causal-lm" else []
+    if begin is None or begin in same or not batches:
+        raise Skip("does not apply")
+    rows = several = 0
+    for t in (t for t in batches if t.aligned and declared(t.batch, t.ids)[0] is None):
+        seen = t.attended & ~t.padding
+        prompts = (seen & (t.labels == tokens.IGNORE))[:, 1:].any(1)
+        rows += len(t.ids)
+        several += int((prompts & (((t.ids == begin) & seen).sum(1) > 1)).sum())
+    if several > MANY * rows:
+        yield Finding(
+            "T12", "info",
+            f"{several} of {rows} rows hold several conversations under one mask, so that each "
+            f"reads those before it (bound: {MANY:.0%}); some do so on purpose",
+            "pass position_ids that begin again with each, and no attention_mask of ones",
+            {"rows": rows, "packed": several},
+        )  # fmt: skip
+
+
+CHECKS = (check_packed_rows_are_apart, check_conversations_in_a_row)

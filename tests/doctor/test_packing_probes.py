@@ -1,5 +1,7 @@
 """T12: segments that are declared independent and read each other are found; others are not."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import transformers
@@ -107,3 +109,21 @@ def test_masks_in_blocks_and_causal_masks():
     assert packing_probes._of_blocks(causal).eq(0).all()
     added = torch.zeros(1, 1, 6, 6).masked_fill(causal == 0, torch.finfo(torch.float32).min)
     assert packing_probes._of_blocks(added).eq(0).all()
+
+
+@pytest.mark.parametrize(("change", "expected"), [
+    ({}, [("T12", "info")]),
+    ({"position_ids": torch.cat([torch.arange(5)] * 2)}, []),  # declared: the probe above
+    ({"labels": torch.tensor([1, 7, 8, 9, 2] * 2)}, []),  # no prompts: pretraining
+    ({"input_ids": torch.tensor([1, 7, 8, 9, 2, 6, 7, 8, 9, 2])}, []),  # two turns of one
+])  # fmt: skip
+def test_conversations_behind_each_other_are_advice(change, expected):
+    ids, answers = torch.tensor([1, 7, 8, 9, 2] * 2), torch.tensor([-100, -100, 8, 9, 2] * 2)
+    row = {"input_ids": ids, "labels": answers, **change}
+    ends = SimpleNamespace(bos_token_id=1, eos_token_id=2, pad_token_id=0,
+                           convert_tokens_to_ids=None)  # fmt: skip
+    subject = Subject(CAUSAL["llama"](), train_dataset=[row] * 8, processing_class=ends,
+                      data_collator=transformers.default_data_collator)  # fmt: skip
+    found, reason = attempt(packing_probes.check_conversations_in_a_row, subject)
+    assert [(one.fault, one.severity) for one in found] == expected
+    assert "failed" not in reason
