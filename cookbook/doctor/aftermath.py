@@ -56,7 +56,7 @@ def not_finite(log: RunLog) -> Iterator[Finding]:
             told = " while the logged loss says 0.0" if hidden else ""
             yield Finding(
                 "P1", "error",
-                f"{name} is not finite from step {bad[0]:g} on, in {len(bad)} entries{told}",
+                f"{name} is not finite from step {bad[0]:g} on, {len(bad)} in all{told}",
                 measured={"first_step": bad[0], "entries": len(bad)}, curve=_curve(log, "loss"),
             )  # fmt: skip
             return

@@ -89,7 +89,9 @@ def _find(folder: Path) -> Path:
     tables = sorted(folder.glob("*.csv"))
     if len(tables) == 1:
         return tables[0]
-    held = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
+    held = ", ".join(sorted(p.name for p in folder.iterdir())[:8])
+    if not held:
+        raise LogError(f"the folder {folder} is empty: name a run's output_dir or its log")
     raise LogError(
         f"{folder} holds no trainer_state.json, no event files and not one .csv but {held}: "
         "name the file"

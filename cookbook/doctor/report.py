@@ -81,7 +81,7 @@ class Report:
     def _lines(self) -> list[str]:
         if self.primary is None:
             count = len(self.checked)
-            lines = ["no fault found" + (f" ({count} checks)" if count else "")]
+            lines = ["no fault found" + (f" ({count} check{'s' * (count > 1)})" if count else "")]
         else:
             lines = [
                 f"{self.primary.fault} · {self.primary.title}  ({self.primary.severity})",
@@ -146,7 +146,7 @@ def _card(found: Finding) -> str:
 
 
 def _nothing(count: int) -> str:
-    checks = f" in {count} checks" if count else ""
+    checks = f" in {count} check{'s' * (count > 1)}" if count else ""
     return (
         f"<div style='border-left:4px solid #009E73;padding:4px 12px'>no fault found{checks}</div>"
     )

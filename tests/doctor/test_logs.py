@@ -90,7 +90,7 @@ def test_one_line_for_what_cannot_be_read(tmp_path, name, content, message):
 
 
 def test_an_empty_and_a_missing_folder(tmp_path):
-    with pytest.raises(LogError, match="but nothing: name the file"):
+    with pytest.raises(LogError, match="is empty: name a run"):
         logs.read(tmp_path)
     with pytest.raises(LogError, match="there is no file or folder"):
         logs.read(tmp_path / "gone")
