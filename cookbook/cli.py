@@ -160,7 +160,10 @@ def _data_report(asked: argparse.Namespace) -> Any:
     files = {"train": asked.data} | ({"test": asked.eval} if asked.eval else {})
     columns = {"text_column": asked.text_column, "label_column": asked.label_column}
     parts = data.load_apart(files, **columns)
-    tokenizer = load_tokenizer(asked.model) if asked.model else None
+    try:
+        tokenizer = load_tokenizer(asked.model) if asked.model else None
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     return data_examination.examine_data(
         parts["train"], parts.get("test"), processing_class=tokenizer
     )

@@ -250,7 +250,11 @@ def test_doctor_checks_data_before_any_training(tmp_path, monkeypatch, capsys):
 
 
 def test_doctor_tells_in_one_line_what_it_lacks(tmp_path, capsys):
+    (tmp_path / "few.csv").write_text("text,label\na text of words,1\nanother one of words,0\n")
+    few = ("doctor", "--data", str(tmp_path / "few.csv"), "--model")
     for words, message in {
+        (*few, str(tmp_path / "gone")): "there is no such folder",
+        (*few, str(tmp_path)): "no usable checkpoint",
         ("doctor",): "name a run's folder, or --data SOURCE",
         ("doctor", str(tmp_path / "gone")): "there is no file or folder",
         ("doctor", "--data", "gone.csv"): "there is no file or folder gone.csv",

@@ -183,6 +183,8 @@ def _one_line(name: str) -> Iterator[None]:
         yield
     except (OSError, KeyError, ValueError, SafetensorError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if name.startswith(("/", ".", "~")) and not Path(name).expanduser().exists():
+            first = "there is no such folder"  # the hub's own words are of its names
         raise ValueError(
             f"no usable checkpoint {name!r}: {first.rstrip(' .:')}. Give 'docbert', a folder with "
             "config.json, model.safetensors and tokenizer.json, or a hub id"
