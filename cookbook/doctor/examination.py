@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from cookbook.doctor import given as taken
 from cookbook.doctor import preserve
 from cookbook.doctor.checks import Check, Skip, attempt
 from cookbook.doctor.report import Report
@@ -69,8 +70,11 @@ def examine(
         "optimizer": optimizer, "lr_scheduler": lr_scheduler, "compute_metrics": compute_metrics,
         "loss_fn": loss_fn,
     }  # fmt: skip
+    model = taken.model_or_trainer(model)
     if model is not None and not isinstance(model, nn.Module):
         model, given = _of_trainer(model, given)
+    for name in ("train_dataset", "eval_dataset"):
+        given[name] = taken.rows(name, given[name])
     return run(Subject(model, **given))
 
 
@@ -78,7 +82,12 @@ def run(
     subject: Subject, readers: Iterable[str] = READERS, probes: Iterable[str] = PROBES
 ) -> Report:
     """Run the checks of these files on a subject and report; everything is put back."""
-    findings, checked, reasons = [], [], {}
+    findings, checked = [], []
+    reasons = {
+        name: "it has no rows"
+        for name, sample in (("train_dataset", subject.train), ("eval_dataset", subject.eval))
+        if sample.dataset is not None and sample.total == 0
+    }
     held = (subject.train_dataset, subject.eval_dataset, subject.train.collator, subject.loss_fn)
     with (
         preserve.attributes(subject.train.collator),
