@@ -3,7 +3,8 @@
 Rows and labels that were joined by a wrong index show no dependence in any simple view of the
 inputs, nor in the model's own features, while one batch can still be memorised. One view that beats
 its permuted twins is enough to say nothing. A task may be too deep for every view (a parity), so
-this is a warning at most; pairs of texts, regressions, few rows and rare classes are left alone.
+this is a warning at most; pairs of texts, few rows and rare classes are left alone. Of a number it
+is asked whether it is above the median.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ WORK = 3e11  # multiplications that the model's own features may cost
 
 def check_labels_belong(subject: Subject) -> Iterable[Finding]:
     """Probes of simple views and of the model's features, against permuted labels."""
-    if subject.kind != "classifier" or subject.model is None:
+    if subject.kind not in ("classifier", "regression") or subject.model is None:
         raise Skip("does not apply")
     batch, labels = _table(subject)
     found: list[Probe] = []
@@ -48,16 +49,18 @@ def check_labels_belong(subject: Subject) -> Iterable[Finding]:
     own = _own_features(subject, batch)
     if own is not None and _any_beats(found, "the model's features", own, labels[: len(own)]):
         return
+    fits = subject.kind != "regression"  # of numbers no probe says whether they are fitted
     small = learning_probes.small_batch(subject)
-    reason = learning_probes.why_not(subject, small)
-    if reason not in ("", learning_probes.FROZEN) or not _memorised(subject, small):
+    reason = learning_probes.why_not(subject, small) if fits else ""
+    if reason not in ("", learning_probes.FROZEN) or (fits and not _memorised(subject, small)):
         raise Skip("the model was not seen to fit one batch")
     best = max(found, key=lambda p: p.distance)
+    whose = ", while one batch can be memorised" if fits else "; asked is which half a number is of"
     yield Finding(
         "D8", "warn",
         f"the best of {len(found)} probes scores {best.accuracy:.1%} on held-out rows and "
         f"{best.permuted:.1%} with permuted labels, {best.distance:.1f} deviations apart (bound: "
-        f"{BEATS} over {len(labels)} rows), while one batch can be memorised",
+        f"{BEATS} over {len(labels)} rows){whose}",
         measured={"accuracy": best.accuracy, "permuted": best.permuted, "rows": len(labels),
                   "distance": best.distance},
     )  # fmt: skip
@@ -95,6 +98,8 @@ def labelled(subject: Subject, rows: list[Any]) -> tuple[Any, np.ndarray, np.nda
     """
     batch = subject.train.collate(rows)
     labels = subject.labels(batch)
+    if subject.kind == "regression" and labels is not None and labels.numel() == len(rows):
+        labels = (labels.flatten() > labels.median()).long()  # below and above the median
     if labels is None or labels.dim() != 1 or labels.is_floating_point() or _paired(subject, batch):
         raise Skip("does not apply")
     values = labels.cpu().numpy()

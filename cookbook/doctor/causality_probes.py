@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from cookbook.doctor import kinds, responses
+from cookbook.doctor import responses
 from cookbook.doctor.checks import Skip
 from cookbook.doctor.findings import Finding
 from cookbook.doctor.model_checks import is_quantized
@@ -108,7 +108,7 @@ def predicts_next(subject: Subject, batch: Any) -> bool:
         return True
     with responses.quiet(subject):
         outputs = subject.forward(whole)
-        loss, scores = subject.loss_of(outputs, whole), kinds.logits_of(outputs)
+        loss, scores = subject.loss_of(outputs, whole), responses.of_outputs(subject, outputs)
     if loss is None or scores is None or scores.shape[:2] != labels.shape:
         return False
     here, ahead = (_cross_entropy(scores.float().cpu(), labels, offset) for offset in (0, 1))

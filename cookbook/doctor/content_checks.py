@@ -40,6 +40,7 @@ def check_rows_hold_something(subject: Any) -> Iterable[Finding]:
             yield from _unattended(sample, name)
             yield from _empty(sample, name)
             yield from _blank(sample, name)
+            yield from _one_input(sample, name)
 
 
 def _not_finite(subject: Any, sample: Any, name: str) -> Iterable[Finding]:
@@ -172,6 +173,23 @@ def _blank(sample: Any, name: str) -> Iterable[Finding]:
             f"(bound: {BLANK:.0%})",
             remedy="look at what the transforms return: a wrong scale, crop or resize empties it",
             measured={"rows_blank": blank, "rows": len(grids)},
+        )  # fmt: skip
+
+
+def _one_input(sample: Any, name: str) -> Iterable[Finding]:
+    """Numbers that are the same in every row, though the labels are not."""
+    pairs = [row for row in sample.rows if isinstance(row, list | tuple) and len(row) == 2]
+    held = [(x, str(y)) for x, y in pairs if isinstance(x, torch.Tensor | np.ndarray)]
+    if len(held) < PICTURE or len(held) < len(sample.rows) or len({y for _, y in held}) < 2:
+        return
+    first = torch.as_tensor(held[0][0])
+    if all(x.shape == first.shape and bool((torch.as_tensor(x) == first).all()) for x, _ in held):
+        yield Finding(
+            "D9", "warn",
+            f"all {len(held):,} {name} inputs are one and the same, and their labels differ "
+            "(bound: 2 inputs)",
+            remedy="look at what the loading returns: a wrong column, scale or index empties it",
+            measured={"rows": len(held)},
         )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Online: the loss runs away (O1), at once for want of a warm-up (O3), or is climbed (L4).
+"""Online: the loss runs away (O1), at once for want of a warm-up (O3).
 
 Reads a `records.Run`. A rising loss alone is no fault here: it must stay up, stand out of its
 noise, end where the run began or higher, and come with updates or gradients that are too large.
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cookbook.doctor import curves
+from cookbook.doctor.ascent_detectors import climbing
 from cookbook.doctor.checks import Skip
 from cookbook.doctor.findings import Curve, Finding
 from cookbook.doctor.records import Run
@@ -20,11 +21,11 @@ FEWEST, LONG = 12, 20  # steps to judge on; steps that a rise must last
 RISE, LARGE, GRADIENT = 1.5, 1e-2, 10.0  # × the best loss; ‖Δw‖/‖w‖ a step; × the median gradient
 EXPLOSION, FLOOR = 10.0, 0.5  # × the loss at the start; under this a loss is as good as none
 REWRITTEN = 0.05  # ‖Δw‖/‖w‖ of eight steps or more, after which little is left of the weights
+LEAP = 0.5  # ‖Δw‖/‖w‖ of one step that leaves little of a weight
 GUESSED = 0.9  # of the entropy of the labels' rates, above which nothing was learnt of them
 STUCK_UPDATE = 0.1  # ‖Δw‖/‖w‖ of the first steps with which little can be learnt
 SPIKE = 1.4  # × the first loss: a throw from which nothing came back
 LOST, HURLED = 1.3, 4.0  # × the first loss: a throw back to where training began; far above it
-TURNED = 0.5  # cosine of a gradient and what is left of it at the step, where it was reversed
 THROWN, UNSOLVED = 0.1, 0.8  # relative rise in the first third; share of the first loss at the end
 EARLY = 0.03  # share of the plan within which a warm-up would have helped
 
@@ -90,7 +91,7 @@ def explosion(run: Run) -> Rise | None:
 
 
 def pressed(run: Run, onset: int) -> str:
-    """The second sign: updates or gradients that are too large around the onset; "" without."""
+    """The second sign: updates or gradients that are too large around the onset, or ""."""
     near = [r for r in run.records if r.step >= onset - 12 and r.step <= onset + 40]
     updates = [v for _, v in run.line("update", near)]
     if updates and curves.median(updates) > LARGE:
@@ -98,8 +99,12 @@ def pressed(run: Run, onset: int) -> str:
     early = [v for s, v in run.line("update") if s <= onset]
     rewrote = max(map(curves.median, _windows(early)), default=0.0)
     if rewrote > REWRITTEN:
-        return (f"updates of {rewrote:.2g} of the weights a step before it (bound: "
-                f"{REWRITTEN:g})")  # fmt: skip
+        return f"updates of {rewrote:.2g} of the weights a step before it (bound: {REWRITTEN:g})"
+    leaps = [v for v in updates if v > LEAP]  # the rest may be dead since, and move no more
+    if len(leaps) >= 2:
+        return (
+            f"{len(leaps)} steps of {LEAP:g} of the weights' size and more, up to {max(leaps):.2g}"
+        )
     before = [v for s, v in run.line("grad") if s < onset]
     after = [v for s, v in run.line("grad") if onset <= s <= onset + 60]
     if len(before) >= 3 and len(after) >= 2:
@@ -255,43 +260,4 @@ def warm_up_missing(run: Run) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def climbing(run: Run) -> str:
-    """Evidence that the loss is climbed, or ""."""
-    signs = run.loss_gradients
-    if len(signs) >= 3 and all(s < 0 for s in signs):
-        return (f"what is descended falls where the model's own loss rises: its gradient by that "
-                f"loss was {curves.median(signs):.3g} in {len(signs)} of {len(signs)} passes "
-                f"(bound: above 0)")  # fmt: skip
-    rows = sum(n for n, _ in run.uphill)
-    if len(run.uphill) >= 3 and rows >= 12 and all(share == 1.0 for _, share in run.uphill):
-        return (f"the gradient at the label's own logit was above 0 in 100 % of {rows} rows: the "
-                f"step makes the right answer less likely (bound: below 0)")  # fmt: skip
-    turned = run.values("turned")
-    if len(turned) >= 5 and max(turned) < -TURNED and curves.median(run.values("angle")) < 0:
-        return (f"the gradients were reversed between backward() and step(): their cosine was "
-                f"{curves.median(turned):.2f} in {len(turned)} of {len(turned)} steps (bound: "
-                f"above 0)")  # fmt: skip
-    hand = run.facts.get("by_hand", [])
-    if len(hand) >= 5 and np.mean(np.array(hand) > 0) > 0.9 and curves.median(hand) > 0.2:
-        return (f"weights that are moved by hand go along the gradient, not against it (cosine "
-                f"{curves.median(hand):.2f} in {len(hand)} moves, bound: below 0)")  # fmt: skip
-    angles = run.values("angle")
-    if len(angles) >= 5 and np.mean(np.array(angles) > 0) > 0.9 and curves.median(angles) > 0.05:
-        losses = run.values("loss")
-        if len(losses) >= 6:
-            rise, error = curves.change(losses, 0.34)
-            if rise > max(0.05 * abs(losses[0]), 3 * error):
-                return (f"the weights move along the gradient, not against it (cosine "
-                        f"{curves.median(angles):.2f}, bound: below 0), and the loss rose by "
-                        f"{rise:.3g}")  # fmt: skip
-    return ""
-
-
-def loss_is_climbed(run: Run) -> Iterator[Finding]:
-    """L4: the sign of the loss or of the step is wrong."""
-    evidence = climbing(run)
-    if evidence:
-        yield Finding("L4", "error", evidence, curve=Curve({"loss": run.line("loss")}))
-
-
-CHECKS = (learning_rate_too_high, warm_up_missing, loss_is_climbed)
+CHECKS = (learning_rate_too_high, warm_up_missing)

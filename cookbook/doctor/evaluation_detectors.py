@@ -18,6 +18,7 @@ from cookbook.doctor.findings import Curve, Finding
 from cookbook.doctor.records import Evaluation, Run
 
 PATIENCE, RISE, FALL = 3, 0.05, 0.05  # evaluations since the best; relative rise and fall
+BACK = 0.1  # share of what was lost that must come back within those
 ONE_CLASS, IMBALANCE, MARGIN = 0.95, 0.6, 0.01
 LEARNT = 0.85  # of the labels' entropy: a training loss under this is no guess at their rates
 TAUGHT = 0.8  # share of a class among the training labels that explains why it alone is predicted
@@ -89,7 +90,8 @@ def _worse(run: Run, name: str) -> tuple[int, float, float] | None:
     if not falls(name):
         scatter = max(scatter, math.sqrt(best * -1 * (1 + best) / rows) if rows else RISE)
     bound = max(RISE * abs(best), 2 * scatter, 0.01)
-    if min(last) < best + bound or last[-1] < last[0] - scatter:
+    on_its_way = max(scatter, BACK * (last[0] - best))  # of a plateau it may be the lower end
+    if min(last) < best + bound or last[-1] < last[0] - on_its_way:
         return None
     return held[place].step, sign * best, sign * last[-1]
 
@@ -100,7 +102,9 @@ def _improves(run: Run, name: str) -> bool:
 
 
 def _training_falls(run: Run, since: int) -> bool:
-    before = [v for s, v in run.line("loss") if s <= since]
+    line = run.line("loss")
+    before = [v for s, v in line if s <= since]
+    before = before if len(before) > 2 else [v for _, v in line[:3]]  # best at the very first
     after = [v for s, v in run.line("loss") if s > since]
     if len(before) < 3 or len(after) < 3:
         return False

@@ -21,6 +21,7 @@ ENDED = 24  # backward passes, of which a whole run must have turned some into a
 UNDONE = 0.8  # share of the measured steps whose effect was taken back
 TINY = 3e-6  # ‖Δw‖/‖w‖ a step that changes nothing within thousands of steps
 NOTHING = 1e-9  # a rate at which the step is lost in the rounding of a weight
+LEAP = 0.5  # of the weights' size, in one step
 FLAT = 0.01  # relative change of the loss that counts as none
 PROMPT_RATE, PROMPT_FLAT = 1e-3, 0.02
 
@@ -143,6 +144,8 @@ def rate_far_too_low(run: Run) -> Iterator[Finding]:
     if len(updates) < 8 or len(losses) < 20:
         raise Skip("too few steps to tell a low rate")
     if curves.median(updates) > TINY or any((r.swallowed or 0) >= 0.5 for r in top):
+        return
+    if max(run.values("update")) > LEAP:  # weights that were thrown far away move no more
         return
     moved, error = curves.change(losses)
     if abs(moved) < max(FLAT * abs(np.mean(losses[:5])), 3 * error):

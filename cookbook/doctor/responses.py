@@ -104,9 +104,19 @@ def scores(subject: Subject, batch: Any) -> torch.Tensor:
 
 
 def of_outputs(subject: Subject, outputs: Any) -> torch.Tensor | None:
-    """The logits of a model's output, those of a span's two ends side by side; None without any."""
+    """The logits of a model's output, those of a span's two ends side by side; None without any.
+
+    Of a module of one's own they may be (rows, classes, length), as torch's cross-entropy wants
+    them: they are turned to (rows, length, classes) where the labels tell.
+    """
     both = kinds.span_logits(outputs)
-    return subject.logits(outputs) if both is None else torch.stack(both, -1)
+    found = subject.logits(outputs) if both is None else torch.stack(both, -1)
+    if not isinstance(outputs, torch.Tensor) or outputs.dim() != 3:
+        return found
+    labels = subject.labels(subject.batch("train", ROWS))
+    whole = labels is not None and labels.dim() == 2 and not labels.is_floating_point()
+    turned = whole and outputs.shape[1] != labels.shape[1] == outputs.shape[2]
+    return found.transpose(1, 2) if turned else found
 
 
 def moved(one: torch.Tensor, other: torch.Tensor) -> float:

@@ -111,7 +111,8 @@ def same_order_each_epoch(run: Run) -> Iterator[Finding]:
     epochs = sorted(run.epochs)
     if len(epochs) < 2:
         raise Skip("fewer than two epochs")
-    if len(set(run.batches)) == 1 < len(run.batches):
+    most = max(map(run.batches.count, set(run.batches)), default=0)
+    if most > 0.9 * len(run.batches) > 1:  # the last of an epoch is shorter
         raise Skip("all batches are alike")
     if by_length(run.widths, max(run.forwards, run.steps) / len(epochs)):
         return  # a curriculum is drawn up once, and on purpose

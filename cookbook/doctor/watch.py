@@ -28,7 +28,7 @@ from cookbook.doctor.records import Run
 from cookbook.doctor.report import Report
 
 # Each lists its checks in CHECKS: functions of a `records.Run` that yield Findings.
-DETECTORS = ("divergence_detectors", "movement_detectors", "schedule_detectors",
+DETECTORS = ("divergence_detectors", "ascent_detectors", "movement_detectors", "schedule_detectors",
              "gradient_detectors", "precision_detectors", "evaluation_detectors",
              "run_detectors")  # fmt: skip
 LOOK_EVERY = 10  # steps between two judgements, where somebody wants to be told at once

@@ -166,3 +166,22 @@ def test_padded_rows_soft_prompts_and_half_precision_are_healthy(tokenizer):
     assert verdicts(DECODERS["llama"]().bfloat16(), dataset) == []
     prompt = peft.PromptTuningConfig(num_virtual_tokens=3, task_type="CAUSAL_LM")
     assert verdicts(peft.get_peft_model(DECODERS["gpt2"](), prompt), dataset) == []
+
+
+class Recurrent(nn.Module):
+    """Scores are (rows, classes, length), as torch's cross-entropy takes them."""
+
+    def __init__(self, both=False):
+        super().__init__()
+        self.embed, self.read = nn.Embedding(99, 16), nn.LSTM(16, 16, batch_first=True,
+                                                              bidirectional=both)  # fmt: skip
+        self.out = nn.Linear(32 if both else 16, 99)
+
+    def forward(self, ids):
+        return self.out(self.read(self.embed(ids))[0]).transpose(1, 2)
+
+
+@pytest.mark.parametrize(("both", "expected"), [(False, []), (True, [("M9", "error")])])
+def test_classes_may_stand_before_the_places(both, expected):
+    pairs = [(row["input_ids"][:-1], row["input_ids"][1:]) for row in rows()]
+    assert verdicts(Recurrent(both), pairs, loss_fn=F.cross_entropy) == expected

@@ -98,6 +98,17 @@ def test_a_table_of_equal_features_is_no_picture():
     assert found(content_checks.check_rows_hold_something, Subject(None, train_dataset=rows)) == []
 
 
+def test_one_input_for_all_rows_is_told_where_labels_differ():
+    def told(*labels, inputs=None):
+        rows = [(torch.zeros(64), y) for y in labels] if inputs is None else inputs
+        subject = Subject(None, train_dataset=rows)
+        return found(content_checks.check_rows_hold_something, subject)
+
+    assert told(*[0, 1] * 20) == [("D9", "warn")]
+    assert told(*[1] * 40) == []  # one row, repeated to see whether it can be fitted
+    assert told(inputs=[(torch.eye(40)[i], i % 2) for i in range(40)]) == []
+
+
 def test_what_a_tokenizer_left_of_white_space_is_empty(tokenizer):
     """The row keeps its target and its name beside an input of nothing."""
 

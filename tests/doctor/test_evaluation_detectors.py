@@ -47,6 +47,15 @@ def test_where_training_does_not_fall_it_is_not_overfitting(found):
     assert found(run_of(losses_of(UP), losses=np.linspace(0.5, 3, 120))) == {}
 
 
+def test_best_at_the_first_evaluation_and_level_since_is_overfitting(found):
+    early = [Evaluation(1 + 10 * i, {"eval_loss": v}) for i, v in enumerate(
+        [0.5, 0.9, 1.1, 1.16, 1.17, 1.159, 1.15, 1.149])]  # fmt: skip
+    assert found(run_of(early))["R1"].measured["best_step"] == 1
+    back = [Evaluation(e.step, {"eval_loss": v}) for e, v in zip(
+        early, [0.5, 0.9, 1.4, 1.3, 1.2, 1.1, 0.9, 0.7], strict=True)]  # fmt: skip
+    assert found(run_of(back)) == {}  # on its way down
+
+
 def test_a_score_alone_can_show_it(found):
     scores = [Evaluation(20 * (i + 1), {"metric": v}, scored=2000)
               for i, v in enumerate([0.7, 0.9, 0.8, 0.78, 0.75, 0.7])]  # fmt: skip

@@ -69,6 +69,9 @@ def test_frozen_weights_that_move_are_o6(found):
 def test_a_rate_far_too_low_is_o2(found):
     flat = np.full(60, 0.7) + np.random.default_rng(0).normal(0, 0.02, 60)
     assert "O2" in found(run_of(60, flat, update=1e-7))
+    thrown = run_of(60, flat, update=1e-7)
+    thrown.records[0].update = 7.0  # far away in one step, and still since: too high
+    assert found(thrown) == {}
     assert found(run_of(60, flat, update=1e-4)) == {}
     assert found(run_of(60, np.linspace(2, 1, 60), update=1e-7)) == {}
     fitted = np.r_[np.linspace(2, 0.01, 20), np.full(40, 0.01)]
