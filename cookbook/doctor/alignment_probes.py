@@ -25,7 +25,8 @@ from cookbook.doctor.findings import Finding
 from cookbook.doctor.simple_features import Probe
 from cookbook.doctor.subject import Subject
 
-FEWEST, MOST = 200, 1000  # labelled rows
+KINDS = ("classifier", "regression", "multi-label")
+FEWEST, MOST, COLUMNS = 200, 1000, 3  # labelled rows; labels of many a row
 RARE = 15  # rows that every class that counts must have
 MAJORITY = 0.85  # share of one class above which nothing can be seen
 BEATS = 2.5  # standard deviations of the permuted twins
@@ -37,25 +38,26 @@ WORK = 3e11  # multiplications that the model's own features may cost
 
 def check_labels_belong(subject: Subject) -> Iterable[Finding]:
     """Probes of simple views and of the model's features, against permuted labels."""
-    if subject.kind not in ("classifier", "regression") or subject.model is None:
+    if subject.kind not in KINDS or subject.model is None:
         raise Skip("does not apply")
-    batch, labels = _table(subject)
     found: list[Probe] = []
-    for view, columns in simple_features.views(batch):
-        if _any_beats(found, view, columns, labels):
+    for column in _columns(subject):
+        batch, labels = _table(subject, column)
+        for view, columns in simple_features.views(batch):
+            if _any_beats(found, view, columns, labels):
+                return
+        own = _own_features(subject, batch) if found else None
+        if own is not None and _any_beats(found, "its features", own, labels[: len(own)]):
             return
     if not found:
         raise Skip("does not apply")
-    own = _own_features(subject, batch)
-    if own is not None and _any_beats(found, "the model's features", own, labels[: len(own)]):
-        return
-    fits = subject.kind != "regression"  # of numbers no probe says whether they are fitted
+    fits = subject.kind == "classifier"  # of others no probe says whether a batch is fitted
     small = learning_probes.small_batch(subject)
     reason = learning_probes.why_not(subject, small) if fits else ""
     if reason not in ("", learning_probes.FROZEN) or (fits and not _memorised(subject, small)):
         raise Skip("the model was not seen to fit one batch")
     best = max(found, key=lambda p: p.distance)
-    whose = ", while one batch can be memorised" if fits else "; asked is which half a number is of"
+    whose = ", while one batch can be memorised" if fits else "; each is asked for one of two"
     yield Finding(
         "D8", "warn",
         f"the best of {len(found)} probes scores {best.accuracy:.1%} on held-out rows and "
@@ -75,12 +77,23 @@ def _any_beats(found: list[Probe], view: str, columns: np.ndarray, labels: np.nd
     return False
 
 
-def _table(subject: Subject) -> tuple[Any, np.ndarray]:
+def _columns(subject: Subject) -> list[int | None]:
+    """The labels that are asked for: one, or of many the most even."""
+    if subject.kind != "multi-label":
+        return [None]
+    labels = [subject.labels(batch) for batch in subject.train.batches]
+    if not labels or any(y is None or y.dim() != 2 for y in labels):
+        raise Skip("does not apply")
+    uneven = (torch.cat(labels).float().mean(0) - 0.5).abs()
+    return uneven.argsort()[:COLUMNS].tolist()
+
+
+def _table(subject: Subject, column: int | None = None) -> tuple[Any, np.ndarray]:
     """Up to `MOST` rows as one batch, and their classes from 0; Skip where too little is there."""
     rows = subject.train.rows
     if len(rows) < FEWEST:
         raise Skip("does not apply")
-    batch, numbers, _ = labelled(subject, _spread(rows))
+    batch, numbers, _ = labelled(subject, _spread(rows), column)
     if len(numbers) < FEWEST:
         raise Skip("does not apply")
     return batch, numbers
@@ -91,15 +104,21 @@ def _spread(rows: list[Any]) -> list[Any]:
     return rows[:: max(1, len(rows) // MOST)][:MOST]
 
 
-def labelled(subject: Subject, rows: list[Any]) -> tuple[Any, np.ndarray, np.ndarray]:
+def labelled(
+    subject: Subject, rows: list[Any], column: int | None = None
+) -> tuple[Any, np.ndarray, np.ndarray]:
     """Rows as one batch, their classes from 0, and which of the rows (a mask) these are.
 
-    Rows of rare classes are left out; Skip where the labels are no classes or nearly all are one.
+    Of many labels a row, those of a column; of numbers, whether they are above the middle. Rows of
+    rare classes are left out; Skip where the labels are no classes or nearly all are one.
     """
     batch = subject.train.collate(rows)
     labels = subject.labels(batch)
     if subject.kind == "regression" and labels is not None and labels.numel() == len(rows):
-        labels = (labels.flatten() > labels.median()).long()  # below and above the median
+        two = len(labels.unique()) == 2  # one score for two classes
+        labels = (labels.flatten() > (labels.mean() if two else labels.median())).long()
+    elif column is not None and labels is not None and labels.dim() == 2:
+        labels = labels[:, column].long()
     if labels is None or labels.dim() != 1 or labels.is_floating_point() or _paired(subject, batch):
         raise Skip("does not apply")
     values = labels.cpu().numpy()

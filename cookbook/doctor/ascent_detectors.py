@@ -15,7 +15,7 @@ from cookbook.doctor.findings import Curve, Finding
 from cookbook.doctor.records import Run
 
 TURNED = 0.5  # cosine of a gradient and what is left of it at the step, where it was reversed
-MIRRORED, GREW = 0.5, 2.0  # how far two losses of opposite sign may differ; how much both grew
+MIRRORED, GREW = 2.0, 2.0  # times that two losses of opposite sign may differ; that one grew
 
 
 def climbing(run: Run) -> str:
@@ -64,7 +64,7 @@ def _mirrored(run: Run) -> str:
         pairs.append((float(np.mean(seen)), value))
     if len(pairs) < 3 or pairs[-1][1] < GREW * pairs[0][1]:
         return ""
-    if any(abs(value / -seen - 1) > MIRRORED for seen, value in pairs[1:]):
+    if any(not 1 / MIRRORED < value / -seen < MIRRORED for seen, value in pairs[1:]):
         return ""
     seen, value = pairs[-1]
     return (

@@ -1,4 +1,4 @@
-"""Does the loss get logits, or probabilities that it squashes once more (fault L2)?
+"""Does the loss get logits, or probabilities that it squashes once more (L2); one to choose (M4)?
 
 The autograd graph says what stands directly before the loss: a softmax before a cross-entropy, a
 sigmoid before `binary_cross_entropy_with_logits`. Where the graph is hidden (a compiled loss), the
@@ -22,6 +22,7 @@ from cookbook.doctor.loss_probes import read_targets
 from cookbook.doctor.subject import IGNORE, Subject
 
 ROWS = 8
+NOTHING = 1e-9  # a loss that is 0 but for rounding
 ABOVE = 0.01  # a log-probability is at most 0, the logarithms of a row's sum to one
 # Operations that change the shape, the type or the order of numbers, not the numbers.
 NEUTRAL = ("View", "ReshapeAlias", "UnsafeView", "Transpose", "Permute", "Squeeze", "Unsqueeze",
@@ -153,4 +154,25 @@ def _finding(logits: torch.Tensor | None, evidence: str, squash: str) -> Finding
     )  # fmt: skip
 
 
-CHECKS = (check_softmax_before_loss,)
+def check_there_is_a_choice(subject: Subject) -> Iterable[Finding]:
+    """M4: one score a row under a cross-entropy, whose softmax is 1 whatever the score."""
+    batch = subject.batch(rows=ROWS)
+    if batch is None:
+        raise Skip("does not apply")
+    with subject.mode(training=False):
+        loss, outputs = gradients.training_loss(subject, batch)
+    logits = subject.logits(outputs)
+    if loss is None or loss.dim() or logits is None or logits.dim() < 2 or logits.shape[1] != 1:
+        raise Skip("does not apply")
+    names = {node.name().rstrip("0123456789") for node in gradients.graph(loss)}
+    if "LogSoftmaxBackward" in names and abs(float(loss.detach())) < NOTHING:
+        yield Finding(
+            "M4", "error",
+            "a cross-entropy chooses between classes and is given one score a row: the loss is 0 "
+            "for every score (bound: 2 classes)",
+            "use BCEWithLogitsLoss for one score and labels of 0 and 1, or give each class a score",
+            {"classes": 1},
+        )  # fmt: skip
+
+
+CHECKS = (check_softmax_before_loss, check_there_is_a_choice)

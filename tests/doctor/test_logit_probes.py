@@ -142,3 +142,16 @@ def test_a_softmax_behind_a_head_that_is_split_into_two(tiny_bert, squash):
              "start_positions": i % 9, "end_positions": i % 9 + 1} for i in range(8)]  # fmt: skip
     said = found(model, rows, None)
     assert [f.fault for f in said] == (["L2"] if squash else [])
+
+
+@pytest.mark.parametrize(("classes", "loss", "expected"), [
+    (1, functional.cross_entropy, ["M4"]),
+    (1, functional.binary_cross_entropy_with_logits, []),
+    (1, functional.mse_loss, []),
+    (2, functional.cross_entropy, []),
+])  # fmt: skip
+def test_one_score_leaves_a_cross_entropy_nothing_to_choose(classes, loss, expected):
+    data = pairs(lambda draw: torch.randint(0, 2, (classes,), generator=draw).float())
+    subject = Subject(Classifier(classes=classes), train_dataset=data, loss_fn=loss)
+    said, why = examination.attempt(logit_probes.check_there_is_a_choice, subject)
+    assert [one.fault for one in said] == expected and "failed" not in why
