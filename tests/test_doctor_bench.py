@@ -136,7 +136,7 @@ def test_the_committed_table_is_that_of_the_mutations(bench):
 
 def test_every_fault_is_committed_once_more_in_a_way_that_was_held_out(bench):
     table, held_out = bench("faults.table"), bench("faults.held_out_healthy")
-    fresh = table.fresh_table()
+    fresh = table.written_later("fresh")
     assert {mutation.fault for mutation in fresh} == set(table.applicability())
     tagged = {mutation.fault for mutation in fresh if "tagging" in mutation.families}
     assert len(tagged) > 40
@@ -147,7 +147,7 @@ def test_every_fault_is_committed_once_more_in_a_way_that_was_held_out(bench):
 
 def test_the_third_set_commits_every_fault_again_and_is_told_by_its_number(bench):
     table, script = bench("faults.table"), bench("doctor_held_out")
-    third = table.third_table()
+    third = table.written_later("third")
     assert {mutation.fault for mutation in third} == set(table.applicability())
     assert sum("tagging" in mutation.families for mutation in third) > 40
     tasks = script.tasks(1, number=3)
@@ -161,7 +161,7 @@ def test_the_third_set_commits_every_fault_again_and_is_told_by_its_number(bench
 @pytest.mark.parametrize(("number", "newest"), [(4, "tagging"), (5, "tagging"), (6, "span")])
 def test_a_later_set_does_so_in_every_family_and_its_names_are_new(bench, number, newest):
     table, script = bench("faults.table"), bench("doctor_held_out")
-    mutations = (table.fourth_table, table.fifth_table, table.sixth_table)[number - 4]()
+    mutations = table.written_later(table.LATER[number - 2])
     assert {mutation.fault for mutation in mutations} == set(table.applicability())
     families = [family for mutation in mutations for family in mutation.families]
     assert set(families) >= {*bench("faults.families").FAMILIES, "tagging"}

@@ -23,11 +23,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from faults import table
+
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 120  # seconds for one run
 FAULT_SEEDS, HEALTHY_SEEDS = 3, 5
-APART = ("fresh_", "held_out_", "again_", "third_", "fourth_", "fifth_", "sixth_", "span_")
-LATER = ("again", "third", "fourth", "fifth", "sixth")  # sets 2 to 6
+LATER = table.LATER
+APART = (*(f"{name}_" for name in ("fresh", *LATER)), "held_out_", "span_", "summary_")
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Task:
 
 def tasks(seeds: int = FAULT_SEEDS, healthy_seeds: int = HEALTHY_SEEDS) -> list[Task]:
     """All runs of the bench, faults first."""
-    from faults import healthy, table
+    from faults import healthy
 
     broken = [
         Task(m.name, seed, family, m.fault)
@@ -89,7 +91,7 @@ def start() -> None:
 
 def recipe_of(task: Task) -> Any:
     """The script of a task, with its fault in it."""
-    from faults import families, held_out_family, span_family
+    from faults import families, held_out_family, span_family, summary_family
 
     if not task.fault:
         recipe = healthy_scripts()[task.name](task.seed)
@@ -98,7 +100,10 @@ def recipe_of(task: Task) -> Any:
     mutation = verdicts()[task.name]
     loop = {"loop": mutation.loop} if mutation.loop else {}
     scripts = families.FAMILIES | {held_out_family.NAME: held_out_family.tagging}
-    scripts |= {span_family.NAME: span_family.span}
+    scripts |= {
+        span_family.NAME: span_family.span,
+        summary_family.NAME: summary_family.summary,
+    }
     recipe = scripts[task.family](task.seed, **loop)
     recipe.online = mutation.online
     mutation.apply(recipe)
@@ -186,8 +191,6 @@ def _results(left: list[Task], workers: int) -> Iterable[dict[str, Any]]:
 
 def verdicts() -> dict[str, Any]:
     """Name of a mutation → the mutation."""
-    from faults import table
-
     return {mutation.name: mutation for mutation in [*table.table(), *table.later_tables()]}
 
 

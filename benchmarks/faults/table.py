@@ -42,20 +42,8 @@ class Mutation:
 
 
 _TABLE: list[Mutation] = []
-_FRESH: list[Mutation] = []
-_AGAIN: list[Mutation] = []
-_THIRD: list[Mutation] = []
-_FOURTH: list[Mutation] = []
-_FIFTH: list[Mutation] = []
-_SIXTH: list[Mutation] = []
-AGAIN = ("again_data_and_models", "again_training")  # written after the first reading was mended
-THIRD = ("third_data", "third_tokens", "third_models", "third_training", "third_running")
-FOURTH = ("fourth_data", "fourth_tokens", "fourth_collation", "fourth_models", "fourth_losses",
-          "fourth_training", "fourth_running")  # fmt: skip
-FIFTH, SIXTH = (
-    tuple(sorted(path.stem for path in (Path(__file__).parent / "mutations").glob(f"{name}_*.py")))
-    for name in ("fifth", "sixth")
-)
+LATER = ("again", "third", "fourth", "fifth", "sixth", "seventh", "eighth")  # sets 2 to 8
+_SETS: dict[str, list[Mutation]] = {name: [] for name in ("fresh", *LATER)}
 
 
 def fault(
@@ -65,18 +53,19 @@ def fault(
 
     def register(apply: Callable[[Any], None]) -> Callable[[Any], None]:
         made = Mutation(identifier, apply.__name__, apply, tuple(families.split()), **how)
-        (_FRESH if fresh else _TABLE).append(made)
+        (_SETS["fresh"] if fresh else _TABLE).append(made)
         return apply
 
     return register
 
 
-def _into(held: list[Mutation]) -> Callable[..., Callable]:
-    """What registers a way to commit a fault in this later table."""
+def _into(name: str) -> Callable[..., Callable]:
+    """What registers a way to commit a fault in this later set."""
 
     def marked(identifier: str, families: str, **how: Any) -> Callable[[Callable], Callable]:
         def register(apply: Callable[[Any], None]) -> Callable[[Any], None]:
-            held.append(Mutation(identifier, apply.__name__, apply, tuple(families.split()), **how))
+            made = Mutation(identifier, apply.__name__, apply, tuple(families.split()), **how)
+            _SETS[name].append(made)
             return apply
 
         return register
@@ -84,16 +73,12 @@ def _into(held: list[Mutation]) -> Callable[..., Callable]:
     return marked
 
 
-again, third, fourth = _into(_AGAIN), _into(_THIRD), _into(_FOURTH)
-fifth, sixth = _into(_FIFTH), _into(_SIXTH)
+again, third, fourth, fifth, sixth, seventh, eighth = map(_into, LATER)
 
 
-def _whole(groups: tuple[str, ...], held: list[Mutation], *known: Mutation) -> list[Mutation]:
-    """The mutations of these modules; no name may stand twice, nor in an earlier table."""
+def _whole(groups: tuple[str, ...], held: list[Mutation]) -> list[Mutation]:
     for group in groups:
         importlib.import_module(f"faults.mutations.{group}")
-    names = [mutation.name for mutation in (*known, *held)]
-    assert len(set(names)) == len(names), "a name stands twice"
     return list(held)
 
 
@@ -102,40 +87,22 @@ def table() -> list[Mutation]:
     return _whole(GROUPS, _TABLE)
 
 
-def fresh_table() -> list[Mutation]:
-    """The mutations of `FRESH`, which no check was written or tuned with."""
-    return _whole(FRESH, _FRESH, *table())
+def written_later(name: str) -> list[Mutation]:
+    """The mutations of one set that was written after the checks (`fresh` or one of `LATER`).
+
+    They stand in `mutations/NAME_*.py`; of which author and from what, benchmarks/README.md says.
+    """
+    folder = Path(__file__).parent / "mutations"
+    groups = tuple(sorted(path.stem for path in folder.glob(f"{name}_*.py")))
+    return _whole(FRESH if name == "fresh" else groups, _SETS[name])
 
 
-def again_table() -> list[Mutation]:
-    """The mutations of `AGAIN`: a second set, smaller."""
-    return _whole(AGAIN, _AGAIN, *table(), *fresh_table())
-
-
-def third_table() -> list[Mutation]:
-    """The mutations of `THIRD`: over all faults again."""
-    return _whole(THIRD, _THIRD, *table(), *fresh_table(), *again_table())
-
-
-def fourth_table() -> list[Mutation]:
-    """The mutations of `FOURTH`: over all faults, by one who had not read the checks."""
-    return _whole(FOURTH, _FOURTH, *table(), *fresh_table(), *again_table(), *third_table())
-
-
-def fifth_table() -> list[Mutation]:
-    """The mutations of `FIFTH`: the commonest forms, by another who had not read the checks."""
-    return _whole(FIFTH, _FIFTH, *table(), *later_tables(4))
-
-
-def sixth_table() -> list[Mutation]:
-    """The mutations of `SIXTH`: as the fifth, by yet another, and read after its mending."""
-    return _whole(SIXTH, _SIXTH, *table(), *later_tables(5))
-
-
-def later_tables(first: int = 6) -> list[Mutation]:
-    """The mutations of the first so many sets that no check was written with, in their order."""
-    tables = (fresh_table, again_table, third_table, fourth_table, fifth_table, sixth_table)
-    return [mutation for made in tables[:first] for mutation in made()]
+def later_tables() -> list[Mutation]:
+    """The mutations of all sets that no check was written with; no name stands twice."""
+    found = [mutation for name in _SETS for mutation in written_later(name)]
+    names = [mutation.name for mutation in (*table(), *found)]
+    assert len(set(names)) == len(names), "a name stands twice"
+    return found
 
 
 def applicability() -> dict[str, dict[str, list[str]]]:
