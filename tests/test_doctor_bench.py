@@ -174,6 +174,30 @@ def test_a_later_set_does_so_in_every_family_and_its_names_are_new(bench, number
     assert len(healthy) >= 24 and not {task.name for task in tasks} & known
 
 
+def test_the_seventh_set_repeats_the_bench_in_a_family_of_its_own(bench):
+    table, script = bench("faults.table"), bench("doctor_held_out")
+    known = table.applicability()
+    mutations = table.written_later("seventh")
+    assert {family for mutation in mutations for family in mutation.families} == {"summary"}
+    told = {mutation.fault for mutation in mutations}
+    assert told <= set(known) and set(known) - told == {"C1", "D4", "E3", "M4", "T11", "T12", "T13"}
+    assert len(mutations) > 150
+    tasks = script.tasks(1, number=7)
+    assert len({task.name for task in tasks if not task.fault}) > 40
+
+
+def test_the_eighth_set_commits_each_fault_as_it_usually_is_in_every_family(bench):
+    table, script = bench("faults.table"), bench("doctor_held_out")
+    mutations = table.written_later("eighth")
+    assert {mutation.fault for mutation in mutations} == set(table.applicability())
+    families = [family for mutation in mutations for family in mutation.families]
+    older = {*bench("faults.families").FAMILIES, "tagging", "span"}
+    assert all(families.count(family) >= 14 for family in older) and len(mutations) > 120
+    tasks = script.tasks(1, number=8)
+    healthy = {task.name for task in tasks if not task.fault}
+    assert len(healthy) > 40 and len(tasks) == len(families) + len(healthy)
+
+
 def test_a_held_out_reading_tells_the_new_family_and_the_rewritten_mutations_apart(bench):
     script = bench("doctor_held_out")
 
