@@ -189,7 +189,8 @@ def test_the_seventh_set_repeats_the_bench_in_a_family_of_its_own(bench):
 def test_the_eighth_set_commits_each_fault_as_it_usually_is_in_every_family(bench):
     table, script = bench("faults.table"), bench("doctor_held_out")
     mutations = table.written_later("eighth")
-    assert {mutation.fault for mutation in mutations} == set(table.applicability())
+    told = {mutation.fault for mutation in mutations}
+    assert told == set(table.applicability()) - {"C1"}  # which the specification has no line for
     families = [family for mutation in mutations for family in mutation.families]
     older = {*bench("faults.families").FAMILIES, "tagging", "span"}
     assert all(families.count(family) >= 14 for family in older) and len(mutations) > 120
