@@ -21,7 +21,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
 
 import arms
 import machine
-from faults import held_out_family, held_out_healthy, run, span_family, summary_family, table
+from faults import held_out_healthy, run, table
 
 NAME = "doctor_held_out"
 FIRST_WRITTEN = "fresh_as_first_written"
@@ -54,7 +54,7 @@ def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
     fresh = [row for row in broken if row not in rewritten]
     fine = [row for row in results if not row["fault"]]
     seen = {row["family"] for row in broken}
-    newest = (summary_family.NAME, span_family.NAME, held_out_family.NAME)
+    newest = [importlib.import_module(f"faults.{name}").NAME for name in run.NEWER]
     family = next((name for name in newest if name in seen), newest[-1])
     return {
         "fault_runs": run.rates(broken),

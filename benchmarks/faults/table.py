@@ -42,7 +42,8 @@ class Mutation:
 
 
 _TABLE: list[Mutation] = []
-LATER = ("again", "third", "fourth", "fifth", "sixth", "seventh", "eighth")  # sets 2 to 8
+# Sets 2 to 9.
+LATER = ("again", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
 _SETS: dict[str, list[Mutation]] = {name: [] for name in ("fresh", *LATER)}
 
 
@@ -73,7 +74,7 @@ def _into(name: str) -> Callable[..., Callable]:
     return marked
 
 
-again, third, fourth, fifth, sixth, seventh, eighth = map(_into, LATER)
+again, third, fourth, fifth, sixth, seventh, eighth, ninth = map(_into, LATER)
 
 
 def _whole(groups: tuple[str, ...], held: list[Mutation]) -> list[Mutation]:
