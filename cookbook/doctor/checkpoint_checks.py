@@ -107,7 +107,7 @@ def _judged(subject: Subject, model: nn.Module, name: str, states: dict, new: li
         hopeless = _too_few_to_start_anew(subject, name, states) if scratch else ""
         severity = "warn" if hopeless else "info" if scratch else "error"
         yield Finding("M1", severity, told + hopeless, measured=measured)
-    elif was_loaded(model) and len(lost) >= max(2, 0.1 * len(states)):
+    elif was_loaded(model) and (len(lost) >= max(2, 0.1 * len(states)) or _tables(model, lost)):
         told = (
             f"{len(lost)} of {len(states)} weight matrices of the backbone are missing in "
             f"{_short(name)}, or do not fit, and newly drawn, the first is {lost[0]} (bound: 10 %)"
@@ -120,6 +120,14 @@ def _lost(states: dict) -> list[str]:
     unfit = [key for key, state in states.items() if state == "misfit"]
     many = len(unfit) >= max(4, 0.25 * len(states))
     return [k for k, state in states.items() if state == "new" or many and state == "misfit"]
+
+
+def _tables(model: nn.Module, lost: list[str]) -> bool:
+    """Whether tables of words are among what was lost, though one of their size was found."""
+    held = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Embedding)]
+    tables = {f"{name}.weight": module.weight for name, module in held}
+    known = {tuple(w.shape) for n, w in tables.items() if n not in lost}
+    return any(n in tables and tuple(tables[n].shape) in known for n in lost)
 
 
 def _beside_known_embeddings(model: nn.Module, name: str, states: dict) -> str:
@@ -173,7 +181,7 @@ def was_loaded(model: nn.Module) -> bool:
 
 
 def backbone(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Name → weight, of all matrices that any task on this checkpoint would share; at most 48."""
+    """Name → weight, of matrices that any task on this checkpoint would share; tables, and 48."""
     prefix = getattr(model, "base_model_prefix", "")
     inside = f"{prefix}." if prefix and hasattr(model, prefix) else ""
     added = _adapters(model)
@@ -185,7 +193,8 @@ def backbone(model: nn.Module) -> dict[str, torch.Tensor]:
         and id(p) not in added
     }  # fmt: skip
     step = max(1, math.ceil(len(found) / COMPARED))
-    return dict(list(found.items())[::step])
+    tables = {f"{n}.weight" for n, m in model.named_modules() if isinstance(m, nn.Embedding)}
+    return {n: p for i, (n, p) in enumerate(found.items()) if i % step == 0 or n in tables}
 
 
 def _adapters(model: nn.Module) -> set[int]:

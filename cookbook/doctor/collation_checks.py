@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from cookbook.doctor import kinds, tokens, trial
+from cookbook.doctor import kinds, responses, tokens, trial
 from cookbook.doctor.checks import Skip
 from cookbook.doctor.findings import Finding
 
@@ -114,7 +114,9 @@ def check_rows_begin_once(subject: Any) -> Iterable[Finding]:
         )  # fmt: skip
     elif again := list(_answers_that_begin(subject, found)):
         yield from again
-    elif opening is not None and subject.kind in ("causal-lm", "classifier"):
+    elif again := list(_targets_that_begin_twice(subject, begins)):
+        yield from again
+    elif opening is not None and subject.kind in ("causal-lm", "classifier", "seq2seq"):
         yield from _missing(subject, found, opening, len(starts))
 
 
@@ -133,6 +135,31 @@ def _answers_that_begin(subject: Any, found: list[tokens.Tokens]) -> Iterable[Fi
             f"again where the answer begins (bound: {BEGINNINGS:.0%})",
             "encode the answer with add_special_tokens=False",
             {"share": again / len(rows), "rows": len(rows)},
+        )  # fmt: skip
+
+
+def _targets_that_begin_twice(subject: Any, begins: set[int]) -> Iterable[Finding]:
+    """T7: a decoder that reads two of them, as its start and in the labels, or twice in these."""
+    if subject.kind != "seq2seq":
+        return
+    rows = []
+    for t in tokens.batches_of(subject):
+        made = t.batch if "decoder_input_ids" in t.batch else responses.decoder_inputs(
+            subject, t.batch
+        )  # fmt: skip
+        for held in (made.get("decoder_input_ids"), t.labels):
+            if isinstance(held, torch.Tensor) and held.dim() == 2 and held.shape[1] > 1:
+                rows.append((held[:, 0] == held[:, 1]) & tokens.isin(held[:, 0], begins))
+    twice = torch.cat(rows[::2]) | torch.cat(rows[1::2]) if len(rows) > 1 else torch.zeros(0)
+    if len(twice) >= ROWS and float(twice.float().mean()) > BEGINNINGS:
+        share = float(twice.float().mean())
+        yield Finding(
+            "T7", "warn",
+            f"{share:.0%} of {len(twice):,} targets begin for the decoder with the same special "
+            f"token twice (bound: {BEGINNINGS:.0%}): its start, and one of the labels, or two of "
+            "these",
+            "keep decoder_start_token_id as it was trained, and let the tokenizer alone add tokens",
+            {"share": share, "rows": len(twice)},
         )  # fmt: skip
 
 

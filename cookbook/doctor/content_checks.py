@@ -39,6 +39,7 @@ def check_rows_hold_something(subject: Any) -> Iterable[Finding]:
             yield from _not_finite(subject, sample, name)
             yield from _unattended(sample, name)
             yield from _empty(sample, name)
+            yield from _empty_targets(subject, sample, name)
             yield from _blank(sample, name)
             yield from _one_input(sample, name)
 
@@ -136,6 +137,23 @@ def _empty(sample: Any, name: str) -> Iterable[Finding]:
                 measured={"rows_empty": empty, "rows": len(rows)},
             )  # fmt: skip
             return
+
+
+def _empty_targets(subject: Any, sample: Any, name: str) -> Iterable[Finding]:
+    """Rows whose decoder has nothing to write but special tokens."""
+    special = {*(getattr(sample.processing_class, "all_special_ids", None) or ()), tokens.IGNORE}
+    if subject.kind != "seq2seq" or len(special) < 2:
+        return
+    held = [row["labels"] for row in sample.rows if isinstance(row, Mapping) and
+            isinstance(row.get("labels"), list)]  # fmt: skip
+    empty = sum(special.issuperset(labels) for labels in held)
+    if empty > max(1, EMPTY * len(held)):
+        yield Finding(
+            "D9", "warn",
+            f"the targets of {empty / len(held):.1%} of {len(held):,} {name} rows are empty "
+            f"(bound: {EMPTY:.0%})",
+            measured={"rows_empty": empty, "rows": len(held)},
+        )  # fmt: skip
 
 
 def _empty_parts(rows: list[Mapping[str, Any]], tokenizer: Any) -> dict[str, int]:

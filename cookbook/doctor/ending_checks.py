@@ -17,6 +17,7 @@ from cookbook.doctor.findings import Finding
 IGNORE = tokens.IGNORE
 ENOUGH = 8  # rows that are not truncated
 AT_MOST, LOST, ENDS_LOST = 0.1, 0.25, 0.5  # rows at the limit; target tokens lost; ends lost
+CUT = 0.4  # share of a decoder's targets that are as long as the longest
 SMALL, MOST = 128, 0.5  # tokens of a limit that nobody chose; share of the texts that it cuts
 ANSWERS = ("completion", "answer", "response", "output", "target", "summary", "translation")
 
@@ -43,6 +44,7 @@ def check_end_is_learnt(subject: Any) -> Iterable[Finding]:
     if not ends:
         raise Skip("neither tokenizer nor model has an end token")
     if any(ends.intersection(row.targets) for row in rows):
+        yield from _never_generated(subject, rows)
         return
     read = [row for row in rows if row.masked and ends.intersection(row.ids[1:])]
     last = [row for row in read if row.ids[-1] in ends]
@@ -61,6 +63,18 @@ def check_end_is_learnt(subject: Any) -> Iterable[Finding]:
     taught = _teaches(whole) and not short
     yield _end(f"none of {len(whole):,} whole rows has an end token among its labels (bound: some)",
                "append EOS to every answer", whole, "error" if taught else "info")  # fmt: skip
+
+
+def _never_generated(subject: Any, rows: list[Row]) -> Iterable[Finding]:
+    """Ends are taught, and generation waits for another one."""
+    held = getattr(getattr(subject.bare, "generation_config", None), "eos_token_id", None)
+    waits = {i for i in (held if isinstance(held, list | tuple) else [held]) if isinstance(i, int)}
+    if waits and len(rows) >= ENOUGH and not any(waits.intersection(row.targets) for row in rows):
+        yield _end(
+            f"generation_config ends at {sorted(waits)}, which is the label of none of "
+            f"{len(rows):,} rows, though these have another end (bound: some)",
+            "set model.generation_config.eos_token_id to the token that ends the targets", rows,
+        )  # fmt: skip
 
 
 def _end(evidence: str, remedy: str, rows: list[Row], severity: str = "error") -> Finding:
@@ -138,6 +152,15 @@ def check_truncation_spares_the_target(subject: Any) -> Iterable[Finding]:
         yield from _cut_by_the_tokenizer(subject, rows, longest)
         return
     ended, cut = _ended(whole, ends), 1 - _ended(full, ends)
+    if subject.kind == "seq2seq" and len(full) > CUT * len(rows) and len(whole) >= 2:
+        yield Finding(
+            "T4", "warn",
+            f"{len(full) / len(rows):.0%} of the targets are {longest} tokens long, none is longer "
+            f"(bound: {CUT:.0%}): the tokenizer cuts before it adds the end",
+            "raise max_length of the targets",
+            {"at_limit": len(full) / len(rows), "limit": longest},
+        )  # fmt: skip
+        return
     lost = _tokens_lost(subject, full)
     if (ended > 0.5 and cut > ENDS_LOST) or lost > LOST:
         what = (f"{cut:.0%} of them without the end token that {ended:.0%} of the shorter ones "

@@ -30,11 +30,11 @@ READERS = ("label_checks", "target_checks", "row_checks", "content_checks", "dup
            "argument_checks", "scale_checks")  # fmt: skip
 PROBES = ("forward_probes", "causality_probes", "padding_probes", "packing_probes",
           "tokenizer_probes", "loss_probes", "logit_probes", "ascent_probes", "span_probes",
-          "gradient_probes", "finite_probes", "adapter_probes", "accumulation_probes",
-          "metric_probes", "contrastive", "embedding_probes", "unlisted_probes",
-          "learning_probes", "alignment_probes", "held_out_label_probes", "tag_alignment_probes",
-          "span_alignment_probes", "pair_alignment_probes", "precision_probes", "saving_probes",
-          "reversal_probes")  # fmt: skip
+          "gradient_probes", "finite_probes", "class_weight_probes", "adapter_probes",
+          "accumulation_probes", "metric_probes", "contrastive", "embedding_probes",
+          "unlisted_probes", "learning_probes", "alignment_probes", "held_out_label_probes",
+          "tag_alignment_probes", "span_alignment_probes", "pair_alignment_probes",
+          "precision_probes", "saving_probes", "reversal_probes")  # fmt: skip
 
 __all__ = ["PROBES", "READERS", "Skip", "attempt", "examine", "run"]
 

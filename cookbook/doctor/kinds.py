@@ -45,10 +45,10 @@ def kind_of(model: Any, batches: list, loss_fn: Any = None) -> str:
     base = base_of(model)
     name, config = type(base).__name__, getattr(base, "config", None)
     batch = batches[0] if batches else None
+    if config is not None and getattr(config, "is_encoder_decoder", False) and _generates(base):
+        return "seq2seq"  # whatever the loss, labels are not beside the tokens that are read
     if loss_fn is not None and not name.endswith(("CausalLM", "MaskedLM", "TokenClassification")):
         return _by_labels(batch, model)
-    if config is not None and getattr(config, "is_encoder_decoder", False) and _generates(base):
-        return "seq2seq"
     for ending, kind in (
         ("ForMaskedLM", "masked-lm"), ("ForPreTraining", "masked-lm"),
         ("ForTokenClassification", "tagger"), ("ForQuestionAnswering", "question-answering"),

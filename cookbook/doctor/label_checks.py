@@ -232,7 +232,8 @@ def _labelled(t: tokens.Tokens) -> int:
 def _on_padding(subject: Any, t: tokens.Tokens) -> torch.Tensor:
     """Where labels count that belong to padding; (rows, length of labels) bool."""
     if subject.kind == "seq2seq" or (t.labels.shape != t.ids.shape and subject.kind == "other"):
-        return _decoder_padding(subject, t.labels)
+        past = tokens.added(t.raw, t.labels, "labels") & (t.labels != IGNORE)
+        return past if bool(past.any()) else _decoder_padding(subject, t.labels)
     if not t.aligned:
         return torch.zeros_like(t.labels, dtype=torch.bool)
     unseen = torch.zeros_like(t.padding) if t.mask is None else _edges(~t.mask)

@@ -8,7 +8,7 @@ freezing is nobody's fault: bias tuning, norm tuning with a head, and prompts pa
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import nn
@@ -20,6 +20,7 @@ from cookbook.doctor.optimizer_checks import held_by_optimizers
 from cookbook.doctor.subject import LAZY, Subject
 
 HEAD = re.compile(r"(^|\.)(classifier|score|qa_outputs|classification_head|logits_proj|head)\.")
+STACKS = ("encoder", "decoder")
 HEADED = ("classifier", "tagger", "regression", "multi-label", "question-answering")
 
 
@@ -80,9 +81,9 @@ def is_quantized(model: nn.Module) -> bool:
 
 def check_new_head_is_trained(subject: Subject) -> Iterable[Finding]:
     """M2: a head that the checkpoint did not have is frozen, or in no optimizer."""
-    if subject.model is None or subject.kind not in HEADED or not subject.trainable:
+    if subject.model is None or not subject.trainable:
         raise Skip("does not apply")
-    head = new_head(subject)
+    head = new_head(subject) if subject.kind in HEADED else new_language_head(subject)
     if not head or _only_norms(subject, subject.parameters, subject.trainable):
         raise Skip("does not apply")
     frozen = [name for name, p in head.items() if not p.requires_grad]
@@ -91,6 +92,8 @@ def check_new_head_is_trained(subject: Subject) -> Iterable[Finding]:
     # An optimizer that lacks all that is trainable has not forgotten the head: that is O6 or M6.
     counted = rest or subject.parameters.values()
     others = held is not None and any(id(p) in held for p in counted)
+    if held is not None and held - {id(p) for p in subject.parameters.values()}:
+        raise Skip("does not apply")  # it holds a head that is no longer the model's: O6
     left_out = [name for name, p in head.items() if others and id(p) not in held]
     for names, how in ((frozen, "frozen"), (left_out, "in no optimizer")):
         if len(names) == len(head):
@@ -134,6 +137,24 @@ def new_head(subject: Subject) -> dict[str, nn.Parameter]:
     return found if drawn else {}
 
 
+def new_language_head(subject: Subject) -> dict[str, nn.Parameter]:
+    """Name → parameter of a language model's own head that the checkpoint's file does not have."""
+    base = kinds.base_of(subject.model)
+    files = checkpoint_checks.weight_files(checkpoint_checks.checkpoint_name(base))
+    if files is None or subject.kind not in checkpoint_checks.LANGUAGE:
+        return {}
+    try:
+        head, table = base.get_output_embeddings(), base.get_input_embeddings()
+    except (AttributeError, NotImplementedError):
+        return {}
+    weight = getattr(head, "weight", None)
+    if weight is None or weight is getattr(table, "weight", None):
+        return {}
+    found = {n: p for n, p in base.named_parameters() if p is weight}
+    stored = [checkpoint_checks.stored_key(files, base, name) for name in found]
+    return {} if any(stored) or not checkpoint_checks.looks_drawn(weight) else found
+
+
 def check_ties_hold(subject: Subject) -> Iterable[Finding]:
     """M3: the configuration ties weights that lie in two storages."""
     base = kinds.base_of(subject.model) if subject.model is not None else None
@@ -150,23 +171,36 @@ def check_ties_hold(subject: Subject) -> Iterable[Finding]:
         yield Finding("M3", "error", f"{told} (bound: one storage)", measured={"gap": gap})
 
 
-def _tied_pairs(model: nn.Module):
-    """((name, name), (weight, weight)) of what the class ties; empty where it ties nothing."""
+def _tied_pairs(model: nn.Module) -> Iterable[tuple[tuple[str, str], tuple]]:
+    """((name, name), (weight, weight)) of what the class ties; empty where it ties nothing.
+
+    PEFT's copies, adapters around an embedding and parametrisations are apart on purpose: they have
+    other names.
+    """
     ties = getattr(model, "_tied_weights_keys", None)
-    if not ties:
+    if not isinstance(ties, Mapping):
         return
+    named = {n: p.detach() for n, p in model.named_parameters(remove_duplicate=False)}
+    for one, other in ties.items():
+        if one in named and other in named:
+            yield (one, other), (named[one], named[other])
     try:
-        outputs, inputs = model.get_output_embeddings(), model.get_input_embeddings()
-    except (AttributeError, NotImplementedError):  # two towers have no embedding of their own
+        tables = [m.get_input_embeddings() for m in _stacks(model)]
+    except (AttributeError, NotImplementedError):
         return
-    pairs = []
-    if outputs is not None and inputs is not None:
-        pairs.append((("the output embedding", "the input embedding"), outputs, inputs))
-    for names, one, other in pairs:
-        # PEFT's copies, adapters around an embedding and parametrisations are apart on purpose.
-        plain = all(type(m) in (nn.Linear, nn.Embedding) for m in (one, other))
-        if plain and not any(hasattr(m, "parametrizations") for m in (one, other)):
-            yield names, (one.weight.detach(), other.weight.detach())
+    whole = named.get(next(iter(ties.values()), ""))
+    for place, table in enumerate(tables):  # BART's own do not stand among its ties
+        own = getattr(table, "weight", None)
+        plain = isinstance(table, nn.Embedding) and not hasattr(table, "parametrizations")
+        if plain and whole is not None and whole.shape == own.shape:
+            yield (f"the embedding of the {STACKS[place]}", "the shared one"), (own.detach(), whole)
+
+
+def _stacks(model: nn.Module) -> list[nn.Module]:
+    """Encoder and decoder, where a model has both."""
+    found = [getattr(model, f"get_{name}", lambda: None)() for name in STACKS]
+    both = all(isinstance(m, nn.Module) and m is not model for m in found)
+    return found if both and getattr(model.config, "is_encoder_decoder", False) else []
 
 
 def _two_storages(one: torch.Tensor, other: torch.Tensor) -> bool:

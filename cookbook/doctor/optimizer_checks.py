@@ -1,4 +1,4 @@
-"""O2, O6, O8, O10, P3, P4: what optimizer, parameters and precision say before the first step.
+"""O2, O6, O8, O10, P3, P4, K2: what optimizer, parameters and precision say before the first step.
 
 One optimizer or several, wrapped by accelerate or not: their union counts. Frozen parameters may
 lie in an optimizer, master copies and the loss's own parameters too. It takes no step.
@@ -17,6 +17,7 @@ from cookbook.doctor.checks import Skip
 from cookbook.doctor.findings import Finding
 from cookbook.doctor.subject import Subject
 
+BEGUN = 10  # steps after which a schedule has begun
 TINY = 3e-8  # a rate at which Adam moves a weight by less than anybody trains with
 
 
@@ -120,6 +121,26 @@ def _adaptive(subject: Subject) -> bool:
     return all("adam" in name for name in names)
 
 
+def check_schedule_goes_on(subject: Subject) -> Iterable[Finding]:
+    """K2: the optimizer has made steps, and the schedule stands at its beginning."""
+    last = getattr(subject.lr_scheduler, "last_epoch", None)
+    groups(subject)
+    steps = [
+        float(state["step"]) for optimizer in preserve.several(subject.optimizer)
+        for state in optimizer.state.values() if isinstance(state, dict) and "step" in state
+    ]  # fmt: skip
+    if last is None or not steps:
+        raise Skip("does not apply")
+    if last == 0 and max(steps) >= BEGUN:
+        yield Finding(
+            "K2", "warn",
+            f"the optimizer has made {max(steps):.0f} steps and its schedule 0: the rate would "
+            f"begin anew (bound: under {BEGUN} steps)",
+            "load the scheduler's state_dict as well as the optimizer's",
+            {"steps": max(steps)},
+        )  # fmt: skip
+
+
 def check_decay_spares_norms(subject: Subject) -> Iterable[Finding]:
     """O8: strong weight decay on norms and biases."""
     decays = {id(p): g.get("weight_decay", 0) or 0 for g in groups(subject) for p in g["params"]}
@@ -168,6 +189,7 @@ def check_precision_is_consistent(subject: Subject) -> Iterable[Finding]:
 CHECKS = (
     check_optimizer_holds_the_model,
     check_rate_is_not_zero,
+    check_schedule_goes_on,
     check_decay_spares_norms,
     check_prompts_have_a_high_rate,
     check_precision_is_consistent,

@@ -61,7 +61,10 @@ def of(subject: Subject) -> Iterator[Oracle]:
         flags = (drawn.random((64, shape[-1])) < 0.5).astype(np.float32)
         yield from (_flags(y) for y in (own, flags) if y is not None and y.ndim == 2)
     elif kind == "regression" and own is not None and set(np.unique(own)) <= {0, 1}:
-        yield _flags(own.reshape(len(own), -1)[:, : shape[-1]])  # one logit for two classes
+        if subject.loss_fn is not None or subject.config is None:
+            yield _flags(own.reshape(len(own), -1)[:, : shape[-1]])  # one logit for two classes
+        if own.size > 2 and np.ptp(own) > 0:
+            yield _numbers(own, shape)
     elif kind == "regression":
         numbers = drawn.normal(size=64).astype(np.float32)
         for labels in (own, numbers):
@@ -89,7 +92,7 @@ def _labels(subject: Subject) -> np.ndarray | None:
         return None
     arrays = [labels.cpu().float().numpy() if labels.is_floating_point() else
               labels.cpu().numpy() for labels in found]  # fmt: skip
-    whole = _scalars(sample, subject) if arrays[0].ndim == 1 else None
+    whole = scalars(sample, subject) if arrays[0].ndim == 1 else None
     if whole is not None:
         return whole
     if arrays[0].ndim != 2:
@@ -100,7 +103,7 @@ def _labels(subject: Subject) -> np.ndarray | None:
     return np.concatenate(padded)
 
 
-def _scalars(sample: sampling.Sample, subject: Subject) -> np.ndarray | None:
+def scalars(sample: sampling.Sample, subject: Subject) -> np.ndarray | None:
     """One label a row, of all rows: for a metric that counts on the whole evaluation."""
     rows, names = sample.rows, getattr(subject.args, "label_names", None)
     try:

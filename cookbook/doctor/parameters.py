@@ -17,6 +17,9 @@ from cookbook.doctor import weights
 FROZEN_LOOKED_AT = 16
 PROMPTS = ("PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "MULTITASK_PROMPT_TUNING")
 
+# Under which a layer keeps the rate of a dropout that it calls as a function.
+RATES = ("dropout", "dropout_p", "dropout_rate", "attention_dropout", "activation_dropout")
+
 
 def facts(model: nn.Module, optimizers: Sequence[Any]) -> dict[str, Any]:
     """Names and counts that the detectors need; see the keys."""
@@ -100,13 +103,21 @@ def dropouts(model: nn.Module) -> list[nn.Module]:
     for name, module in model.named_modules():
         learns = whole or (name and any(p.requires_grad for p in module.parameters()))
         if learns:
-            found += [c for c in module.children() if is_dropout(c)]
+            found += [c for c in module.children() if is_dropout(c) and _may_learn(c)]
     return found
 
 
+def _may_learn(module: nn.Module) -> bool:
+    weights = list(module.parameters())
+    return not weights or any(p.requires_grad for p in weights)
+
+
 def is_dropout(module: nn.Module) -> bool:
-    """A dropout layer with a rate above 0."""
-    return isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0
+    """A dropout layer with a rate above 0, or a layer that holds such a rate, as BART's do."""
+    if isinstance(module, nn.modules.dropout._DropoutNd):
+        return module.p > 0
+    rates = (getattr(module, name, None) for name in RATES)
+    return any(isinstance(rate, float) and 0 < rate < 1 for rate in rates)
 
 
 def batch_norms(model: nn.Module) -> list[nn.Module]:

@@ -48,7 +48,7 @@ def inputs(subject: Subject, rows: int = ROWS, given: Any = None) -> Any:
     needed = {name for name in held & set(batch) if _required(subject, name)}
     kept = {key: value for key, value in batch.items() if key not in held - needed}
     if subject.kind == "seq2seq" and "decoder_input_ids" not in kept:
-        kept |= _decoder_inputs(subject, batch)
+        kept |= decoder_inputs(subject, batch)
     asked = {key: batch[key] for key in held & set(batch)}
     return kept | asked if asked and _asks_for_labels(subject, kept, kept | asked) else kept
 
@@ -81,7 +81,8 @@ def _required(subject: Subject, name: str) -> bool:
     return given is not None and given.default is inspect.Parameter.empty
 
 
-def _decoder_inputs(subject: Subject, batch: Mapping[str, Any]) -> dict[str, Any]:
+def decoder_inputs(subject: Subject, batch: Mapping[str, Any]) -> dict[str, Any]:
+    """What the decoder reads where the batch does not say so: the model makes it of the labels."""
     base, labels = kinds.base_of(subject.model), batch.get("labels")
     for name in ("prepare_decoder_input_ids_from_labels", "_shift_right"):
         if labels is not None and hasattr(base, name):

@@ -25,6 +25,13 @@ SECONDS = 3.0  # of CPU time that reading more of a set than a sample may take
 TOKEN_ROWS, SHORT = 256, 1024  # rows of tokens that are collated at most, and how long they may be
 
 
+def _there(batch: Any) -> Any:
+    """A batch without the entries that are None: a collator's word for labels it was not given."""
+    if isinstance(batch, Mapping) and any(value is None for value in batch.values()):
+        return {key: value for key, value in batch.items() if value is not None}
+    return batch
+
+
 class Sample:
     """Raw rows and collated batches of one split; `problem` says why there are none, or "".
 
@@ -141,12 +148,12 @@ class Sample:
         """Rows as one batch, as training would make it."""
         kept = [self.columns(row) for row in rows]
         try:
-            return self.collate_fn(kept)
+            return _there(self.collate_fn(kept))
         except Exception:
             # A collator that needs what `Trainer` would remove is used with those columns kept.
             if all(one is row for one, row in zip(kept, rows, strict=True)):
                 raise
-            return self.collate_fn(rows)
+            return _there(self.collate_fn(rows))
 
     def columns(self, row: Any) -> Any:
         """The row without the columns that `Trainer` would remove."""

@@ -137,10 +137,9 @@ def _classes_as_numbers(values: torch.Tensor) -> Finding | None:
     from_zero = whole and kept.tolist() == list(range(len(kept)))
     if not from_zero or not 2 <= len(kept) <= CLASSES:
         return None
-    if values.is_floating_point() and len(kept) > 2:  # a rating from 0 to 5, say
-        return None
+    severity = "warn" if len(kept) == 2 else "info"  # a rating from 0 to 5, say
     return Finding(
-        "M4", "warn" if values.is_floating_point() else "error",
+        "M4", severity if values.is_floating_point() else "error",
         f"num_labels is 1, so the loss is a squared error, but the labels are the {len(kept)} "
         f"classes 0 to {len(kept) - 1}",
         f"set num_labels={len(kept)}; for a regression say problem_type='regression'",

@@ -17,7 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from cookbook.doctor import checkpoint_checks, kinds, pair_alignment_probes, responses
+from cookbook.doctor import (
+    checkpoint_checks,
+    kinds,
+    model_checks,
+    pair_alignment_probes,
+    responses,
+)
 from cookbook.doctor.checks import Skip
 from cookbook.doctor.findings import Finding
 from cookbook.doctor.subject import Subject
@@ -89,6 +95,8 @@ def _blind_start(subject: Subject, tokenizer: Any, name: str) -> Iterable[Findin
     other = getattr(tokenizer, "name_or_path", "") or ""
     batch = subject.batch("train", responses.ROWS)
     if subject.kind not in LANGUAGE or not other or _same(other, name) or batch is None:
+        raise Skip("does not apply")
+    if model_checks.new_language_head(subject):  # it begins by guessing, whatever it reads
         raise Skip("does not apply")
     with responses.quiet(subject):
         loss = subject.loss(batch)

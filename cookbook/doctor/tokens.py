@@ -98,13 +98,13 @@ def run(ids: torch.Tensor, value: int) -> torch.Tensor:
     return (ids == value).long().cumprod(1).bool()
 
 
-def added(raw: list[Any], ids: torch.Tensor) -> torch.Tensor:
-    """(rows, length) bool: the positions that the collator added to the raw rows.
+def added(raw: list[Any], ids: torch.Tensor, key: str = "input_ids") -> torch.Tensor:
+    """(rows, length) bool: the positions that the collator added to the raw rows' `key`.
 
     All False where the batch is not made of these rows side by side (packed, flattened).
     """
     nothing = torch.zeros_like(ids, dtype=torch.bool)
-    found = [row.get("input_ids") if isinstance(row, Mapping) else None for row in raw]
+    found = [row.get(key) if isinstance(row, Mapping) else None for row in raw]
     if len(found) != len(ids) or any(f is None or not hasattr(f, "__len__") for f in found):
         return nothing
     result = nothing.clone()

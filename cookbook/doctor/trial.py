@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from cookbook.doctor import kinds
+from cookbook.doctor import kinds, responses
 
 
 @contextlib.contextmanager
@@ -63,6 +63,9 @@ def outputs_of(subject: Any, batch: Any) -> Any:
     if isinstance(batch, Mapping):  # labels that the model cannot take must not reach it
         names, _ = kinds.accepts(subject.bare)
         labels = set(kinds.LABEL_KEYS) & names
+        if subject.kind == "seq2seq" and "decoder_input_ids" not in batch:
+            made = responses.decoder_inputs(subject, batch)
+            batch = {**batch, **{k: v for k, v in made.items() if k not in labels}}
         batch = {key: value for key, value in batch.items() if key not in labels}
     return on_cpu(subject.forward(batch))
 
@@ -97,7 +100,7 @@ def counts(subject: Any, batch: Any, where: torch.Tensor) -> bool:
         logits = subject.logits(outputs)
         if subject.loss_fn is not None:
             logits = logits.detach().requires_grad_()
-            outputs = _with_logits(outputs, logits)
+            outputs = with_logits(outputs, logits)
             loss = torch.as_tensor(subject.loss_fn(outputs, batch)).float().mean()
         else:
             loss = _scalar(subject.loss_of(outputs, batch), outputs)
@@ -118,7 +121,8 @@ def _rows(value: Any, count: int) -> bool:
     return isinstance(value, torch.Tensor) and value.dim() > 0 and len(value) == count
 
 
-def _with_logits(outputs: Any, logits: torch.Tensor) -> Any:
+def with_logits(outputs: Any, logits: torch.Tensor) -> Any:
+    """The outputs with these logits in the place of their own."""
     if isinstance(outputs, torch.Tensor):
         return logits
     if isinstance(outputs, Mapping):

@@ -178,3 +178,19 @@ def test_an_optimizer_that_cannot_be_read_is_passed_over(net):
     assert attempt(
         optimizer_checks.check_optimizer_holds_the_model, Subject(net, optimizer=object())
     ) == ([], "the optimizer has no param_groups")
+
+
+def test_a_schedule_that_begins_anew_under_an_optimizer_that_has_made_steps_is_k2(net):
+    def told(steps, along):
+        optimizer = AdamW(net.parameters(), lr=1e-3)
+        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, total_iters=100)
+        for _ in range(steps):
+            for parameter in net.parameters():
+                parameter.grad = torch.ones_like(parameter)
+            optimizer.step()
+            if along:
+                schedule.step()
+        return verdicts("schedule_goes_on", net, optimizer=optimizer, lr_scheduler=schedule)
+
+    assert told(30, along=False) == [("K2", "warn")]
+    assert told(30, along=True) == [] and told(3, along=False) == [] and told(0, along=False) == []

@@ -49,8 +49,9 @@ def test_labels_of_all_rows_and_made_up_ones(labels, count):
 
 def test_one_logit_for_two_classes_is_no_number():
     dataset = [(torch.randn(3), torch.tensor([float(i % 2)])) for i in range(8)]
-    (oracle,) = oracles.of(Subject(nn.Linear(3, 1), eval_dataset=dataset))
+    oracle, number = oracles.of(Subject(nn.Linear(3, 1), eval_dataset=dataset))
     assert set(np.unique(oracle.perfect)) == {-10.0, 10.0}
+    assert set(np.unique(number.perfect)) == {0.0, 1.0}  # or it is one: a flaw must show in both
 
 
 def test_words():

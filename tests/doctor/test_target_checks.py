@@ -52,7 +52,7 @@ def test_a_classifier_of_three(tiny_bert, tokenizer, labels, expected):
         (lambda i: float(i % 2), None, WARN),
         (lambda i: i % 8, "regression", []),
         (lambda i: i / 7, None, []),
-        (lambda i: float(i % 6), None, []),  # ratings
+        (lambda i: float(i % 6), None, [("M4", "info")]),  # ratings, or classes
         (lambda i: 18 + i % 50, None, []),  # ages
     ],
 )

@@ -92,3 +92,8 @@ def test_sorted_rows_explain_a_loss_that_jumps():
     for jumps in ("O1", "O3", "X3"):
         said = [found(jumps, "warn"), found("D5", "warn")]
         assert [f.fault for f in verdict.rank(said)] == ["D5", jumps]
+
+
+def test_causes_that_stand_behind_what_they_explain():
+    for cause, effect in (("T10", "D9"), ("T13", "T2"), ("T5", "T6")):
+        assert verdict.split([found(effect), found(cause, "warn")])[0].fault == cause
