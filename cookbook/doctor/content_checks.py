@@ -141,12 +141,13 @@ def _empty(sample: Any, name: str) -> Iterable[Finding]:
 
 def _empty_targets(subject: Any, sample: Any, name: str) -> Iterable[Finding]:
     """Rows whose decoder has nothing to write but special tokens."""
-    special = {*(getattr(sample.processing_class, "all_special_ids", None) or ()), tokens.IGNORE}
-    if subject.kind != "seq2seq" or len(special) < 2:
+    special = set(getattr(sample.processing_class, "all_special_ids", None) or ())
+    if subject.kind != "seq2seq" or not special:
         return
     held = [row["labels"] for row in sample.rows if isinstance(row, Mapping) and
             isinstance(row.get("labels"), list)]  # fmt: skip
-    empty = sum(special.issuperset(labels) for labels in held)
+    kept = [{i for i in labels if i != tokens.IGNORE} for labels in held]
+    empty = sum(bool(labels) and special >= labels for labels in kept)  # without any label: T3
     if empty > max(1, EMPTY * len(held)):
         yield Finding(
             "D9", "warn",

@@ -21,6 +21,7 @@ from cookbook.doctor.loss_probes import read_targets
 from cookbook.doctor.subject import Subject
 
 ROWS, BATCHES = 8, 3
+LARGE, FEW_ROWS = 2e7, 2  # weights from which on fewer rows are asked: two passes for each weight
 ASKED = 1e-2  # relative change of the loss that a trial step should make …
 SHORTEST, LONGEST = 1e-5, 5e-2  # … and the bounds of its length, relative to the weight
 CLEAR = 1e-3  # relative change below which rounding may decide
@@ -31,7 +32,9 @@ FEW = 2  # weights, at least, that are reversed
 
 def check_reversed_part(subject: Subject) -> Iterable[Finding]:
     """Weights whose gradient points uphill, beside others whose gradient is true."""
-    batches = [sampling.first_rows(b, ROWS) for b in subject.train.batches[:BATCHES]]
+    large = sum(p.numel() for p in subject.parameters.values()) > LARGE
+    rows = FEW_ROWS if large else ROWS
+    batches = [sampling.first_rows(b, rows) for b in subject.train.batches[:BATCHES]]
     chosen = {n: p for n, p in _asked(subject).items() if p.dim() > 1}
     if not batches or len(chosen) <= FEW or any(p.dtype != torch.float32 for p in chosen.values()):
         raise Skip("does not apply")

@@ -40,7 +40,7 @@ EXPLAINS = {
     "T4": ("T1", "T3"),  # what is cut away are the end, and in some rows every label
     "D8": ("O1", "C1"),  # judged before training: no rate makes other rows fit, no pairs meet
     "T10": ("T2", "D9"),  # a wrong mask puts labels on padding, and leaves a full row none
-    "T13": ("T2",), "T5": ("T6",),  # masked padding; words that are all unknown
+    "T13": ("T2",), "T5": ("T6",), "T6": ("T1",),  # padding; words unknown; another end
     "L1": ("T1", "T7"),  # a shift loses the end, or puts a second beginning before the first
     "P4": ("M4",),  # what the forward pass refuses is not the labels
     "O9": ("O2",),  # clipped to nothing, every step is small

@@ -58,6 +58,19 @@ def test_features_that_climb_what_the_head_descends_are_l4():
     assert "features" in said[0].evidence and "head.weight is true" in said[0].evidence
 
 
+def test_a_large_model_is_asked_on_fewer_rows(monkeypatch):
+    monkeypatch.setattr(reversal_probes, "LARGE", 10)
+    seen, real = [], reversal_probes.sampling.first_rows
+
+    def first_rows(batch, count):
+        seen.append(count)
+        return real(batch, count)
+
+    monkeypatch.setattr(reversal_probes.sampling, "first_rows", first_rows)
+    assert found(Model(Reversal.apply)) and found(Model()) == []
+    assert reversal_probes.FEW_ROWS in seen and reversal_probes.ROWS not in seen
+
+
 def test_a_hook_that_turns_the_gradient_is_l4_too():
     def turned(x):
         x.register_hook(lambda grad: -grad) if x.requires_grad else None

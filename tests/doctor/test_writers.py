@@ -125,6 +125,9 @@ def test_empty_targets_are_d9(tokens):
     for row in data[:4]:
         row["labels"] = [0, 2]
     assert said(content_checks.check_rows_hold_something, tokens, data) == ["D9"]
+    for row in data[:4]:
+        row["labels"] = [-100, -100]
+    assert said(content_checks.check_rows_hold_something, tokens, data) == []  # that is T3
     assert said(content_checks.check_rows_hold_something, tokens) == []
 
 
