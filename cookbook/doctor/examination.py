@@ -25,9 +25,9 @@ from cookbook.doctor.subject import Subject
 # of functions. Those of the PROBES run the model; everything is put back after each of them.
 READERS = ("label_checks", "target_checks", "row_checks", "content_checks", "duplicate_checks",
            "randomness_checks", "collation_checks", "mask_checks", "masking_checks",
-           "ending_checks", "span_checks", "text_checks", "piece_checks", "checkpoint_checks",
-           "shape_checks", "model_checks", "adapter_checks", "optimizer_checks",
-           "argument_checks", "scale_checks")  # fmt: skip
+           "ending_checks", "span_checks", "text_checks", "piece_checks", "word_checks",
+           "checkpoint_checks", "shape_checks", "model_checks", "adapter_checks",
+           "optimizer_checks", "argument_checks", "scale_checks")  # fmt: skip
 PROBES = ("forward_probes", "causality_probes", "padding_probes", "packing_probes",
           "tokenizer_probes", "loss_probes", "logit_probes", "ascent_probes", "span_probes",
           "gradient_probes", "finite_probes", "class_weight_probes", "adapter_probes",

@@ -84,6 +84,7 @@ def check_new_head_is_trained(subject: Subject) -> Iterable[Finding]:
     if subject.model is None or not subject.trainable:
         raise Skip("does not apply")
     head = new_head(subject) if subject.kind in HEADED else new_language_head(subject)
+    head = head or _last_layer(subject)
     if not head or _only_norms(subject, subject.parameters, subject.trainable):
         raise Skip("does not apply")
     frozen = [name for name, p in head.items() if not p.requires_grad]
@@ -112,10 +113,22 @@ def _mend_head(subject: Subject) -> str:
     return ""
 
 
+def _last_layer(subject: Subject) -> dict[str, nn.Parameter]:
+    """Of a plain module in which all else is trained, the frozen linear layer that ends it."""
+    layers = [(n, m) for n, m in subject.bare.named_modules() if isinstance(m, nn.Linear)]
+    if subject.config is not None or subject.kind != "classifier" or len(layers) < 1:
+        return {}
+    name, last = layers[-1]
+    head = {f"{name}.{n}": p for n, p in last.named_parameters()}
+    rest = [p for n, p in subject.parameters.items() if n not in head]
+    whole = rest and all(p.requires_grad for p in rest)
+    return head if whole and not any(p.requires_grad for p in head.values()) else {}
+
+
 def new_head(subject: Subject) -> dict[str, nn.Parameter]:
     """Name → parameter of a head that was drawn for this run: by the file's keys, else its looks.
 
-    Only transformers models are looked at: whoever writes a module freezes what they mean to.
+    Only transformers models are looked at here.
     """
     base = kinds.base_of(subject.model)
     if getattr(base, "config", None) is None:

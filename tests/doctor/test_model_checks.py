@@ -178,3 +178,16 @@ def test_a_large_model_on_the_cpu_beside_a_gpu_is_found(monkeypatch):
     assert [one.severity for one in found(check, small, optimizer=optimizer)] == ["info"]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert faults(check, model, optimizer=optimizer) == []
+
+
+def test_a_frozen_last_layer_of_a_plain_module_whose_rest_is_trained():
+    def said(*frozen):
+        model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.Linear(8, 3))
+        for place in frozen:
+            model[place].requires_grad_(False)
+        subject = Subject(model, train_dataset=[(torch.randn(4), i % 3) for i in range(9)],
+                          loss_fn=nn.CrossEntropyLoss())  # fmt: skip
+        return [f.fault for f in attempt(model_checks.check_new_head_is_trained, subject)[0]]
+
+    assert said(3) == ["M2"]
+    assert said() == said(0) == said(0, 3) == []  # what else is frozen is frozen on purpose
