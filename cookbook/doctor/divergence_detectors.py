@@ -27,6 +27,7 @@ STUCK_UPDATE = 0.1  # ‖Δw‖/‖w‖ of the first steps with which little can
 SPIKE = 1.4  # × the first loss: a throw from which nothing came back
 LOST, HURLED = 1.3, 4.0  # × the first loss: a throw back to where training began; far above it
 THROWN, UNSOLVED = 0.1, 0.8  # relative rise in the first third; share of the first loss at the end
+WORSE = 0.07  # of the first loss, by which half of a run is worse than without training
 EARLY = 0.03  # share of the plan within which a warm-up would have helped
 
 
@@ -136,7 +137,7 @@ def stuck(run: Run) -> Rise | None:
     noise = 4 * curves.noise(half)
     thrown = peak > max(*half, start + max(THROWN * start, noise))
     far = peak > max(*half, SPIKE * start + noise / 2) and end > 0.95 * start
-    above = max(THROWN * start, 4 * float(np.std(half)) / len(half) ** 0.5)
+    above = max(WORSE * start, 4 * float(np.std(half)) / len(half) ** 0.5)
     worse = end > start + above  # half of the run, and worse than without training
     worse = worse and (early >= STUCK_UPDATE or min(half) > start)
     moved, error = curves.change(half, 0.5)

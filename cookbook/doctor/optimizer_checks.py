@@ -122,20 +122,23 @@ def _adaptive(subject: Subject) -> bool:
 
 
 def check_schedule_goes_on(subject: Subject) -> Iterable[Finding]:
-    """K2: the optimizer has made steps, and the schedule stands at its beginning."""
+    """K2: the optimizer has made steps, and the schedule stands before its warm-up.
+
+    Without one a schedule may begin anew on purpose: the second stage of a training.
+    """
     last = getattr(subject.lr_scheduler, "last_epoch", None)
-    groups(subject)
+    warms = any(g["lr"] < 0.9 * g.get("initial_lr", g["lr"]) for g in groups(subject))
     steps = [
         float(state["step"]) for optimizer in preserve.several(subject.optimizer)
         for state in optimizer.state.values() if isinstance(state, dict) and "step" in state
     ]  # fmt: skip
     if last is None or not steps:
         raise Skip("does not apply")
-    if last == 0 and max(steps) >= BEGUN:
+    if last == 0 and warms and max(steps) >= BEGUN:
         yield Finding(
             "K2", "warn",
             f"the optimizer has made {max(steps):.0f} steps and its schedule 0: the rate would "
-            f"begin anew (bound: under {BEGUN} steps)",
+            f"warm up anew (bound: under {BEGUN} steps)",
             "load the scheduler's state_dict as well as the optimizer's",
             {"steps": max(steps)},
         )  # fmt: skip

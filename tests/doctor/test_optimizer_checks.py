@@ -181,9 +181,9 @@ def test_an_optimizer_that_cannot_be_read_is_passed_over(net):
 
 
 def test_a_schedule_that_begins_anew_under_an_optimizer_that_has_made_steps_is_k2(net):
-    def told(steps, along):
+    def told(steps, along, first=0.1, last=1.0):
         optimizer = AdamW(net.parameters(), lr=1e-3)
-        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, total_iters=100)
+        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, first, last, total_iters=100)
         for _ in range(steps):
             for parameter in net.parameters():
                 parameter.grad = torch.ones_like(parameter)
@@ -193,4 +193,5 @@ def test_a_schedule_that_begins_anew_under_an_optimizer_that_has_made_steps_is_k
         return verdicts("schedule_goes_on", net, optimizer=optimizer, lr_scheduler=schedule)
 
     assert told(30, along=False) == [("K2", "warn")]
+    assert told(30, along=False, first=1.0, last=0.0) == []  # a second stage begins at the top
     assert told(30, along=True) == [] and told(3, along=False) == [] and told(0, along=False) == []
