@@ -186,7 +186,9 @@ def test_the_seventh_set_repeats_the_bench_in_a_family_of_its_own(bench):
     assert len({task.name for task in tasks if not task.fault}) > 40
 
 
-@pytest.mark.parametrize(("number", "newer"), [(8, ["span"]), (9, ["span", "summary", "recurrent"])])
+@pytest.mark.parametrize(
+    ("number", "newer"), [(8, ["span"]), (9, ["span", "summary", "recurrent"])]
+)
 def test_two_sets_commit_each_fault_as_it_usually_is_in_every_family(bench, number, newer):
     table, script = bench("faults.table"), bench("doctor_held_out")
     mutations = table.written_later(table.LATER[number - 2])

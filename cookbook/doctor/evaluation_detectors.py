@@ -18,6 +18,8 @@ from cookbook.doctor.findings import Curve, Finding
 from cookbook.doctor.records import Evaluation, Run
 
 PATIENCE, RISE, FALL = 3, 0.05, 0.05  # evaluations since the best; relative rise and fall
+HALVED = 0.5  # of the training loss at the best evaluation
+MUCH = 4  # times that rise, for evaluations that scatter
 BACK = 0.1  # share of what was lost that must come back within those
 ONE_CLASS, IMBALANCE, MARGIN = 0.95, 0.6, 0.01
 LEARNT = 0.85  # of the labels' entropy: a training loss under this is no guess at their rates
@@ -90,6 +92,10 @@ def _worse(run: Run, name: str) -> tuple[int, float, float] | None:
     if not falls(name):
         scatter = max(scatter, math.sqrt(best * -1 * (1 + best) / rows) if rows else RISE)
     bound = max(RISE * abs(best), 2 * scatter, 0.01)
+    level, least = float(np.median(later)), max(RISE * abs(best), 0.01)
+    never = len(later) >= 2 * PATIENCE and min(later) > best + least  # however they scatter
+    if never and level > best + MUCH * least and last[-1] > (best + level) / 2:
+        return held[place].step, sign * best, sign * level
     on_its_way = max(scatter, BACK * (last[0] - best))  # of a plateau it may be the lower end
     if min(last) < best + bound or last[-1] < last[0] - on_its_way:
         return None
@@ -110,6 +116,8 @@ def _training_falls(run: Run, since: int) -> bool:
         return False
     old = np.mean(before[-max(3, len(before) // 3) :])
     new = np.mean(after[-max(3, len(after) // 3) :])
+    if np.median(after[-max(3, len(after) // 3) :]) < HALVED * old:  # but for a spike or two
+        return True
     return new < old - max(FALL * abs(old), 2 * curves.standard_error(after, len(after) // 3))
 
 

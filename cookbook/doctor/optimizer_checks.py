@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from cookbook.doctor import kinds, preserve
+from cookbook.doctor import gradients, kinds, preserve
 from cookbook.doctor.checks import Skip
 from cookbook.doctor.findings import Finding
 from cookbook.doctor.subject import Subject
 
+FEW = 2  # rows that tell what the loss depends on
 BEGUN = 10  # steps after which a schedule has begun
 TINY = 3e-8  # a rate at which Adam moves a weight by less than anybody trains with
 
@@ -55,7 +56,7 @@ def check_optimizer_holds_the_model(subject: Subject) -> Iterable[Finding]:
     if foreign:
         told += f", and {len(foreign)} that it holds are not the model's"
     severity = "error" if foreign or len(missing) == total else "warn"
-    if severity == "warn" and _whole_parts(subject, missing):
+    if severity == "warn" and _whole_parts(subject, missing) and not _in_the_loss(subject, missing):
         severity = "info"  # a second optimizer may hold the other part
     yield Finding("O6", severity, f"{told} (bound: 0)", measured=measured)
 
@@ -83,6 +84,18 @@ def _whole_parts(subject: Subject, missing: list[str]) -> bool:
     lost = {name.split(".")[0] for name in missing}
     kept = {name.split(".")[0] for name in subject.trainable if name not in set(missing)}
     return not lost & kept and all("." in name for name in missing)
+
+
+def _in_the_loss(subject: Subject, missing: list[str]) -> bool:
+    """Whether the loss of a training batch depends on what the optimizer lacks."""
+    lost = [subject.trainable[name] for name in missing]
+    try:
+        with subject.mode(training=False), torch.enable_grad():
+            loss = gradients.training_loss(subject, subject.batch("train", FEW))[0]
+            found = gradients.gradients(lambda: loss, lost)
+    except Exception:  # no data, no loss, a model that only its parts run
+        return False
+    return any(grad is not None and bool(grad.any()) for grad in found)
 
 
 def check_rate_is_not_zero(subject: Subject) -> Iterable[Finding]:
@@ -132,8 +145,18 @@ def check_schedule_goes_on(subject: Subject) -> Iterable[Finding]:
         float(state["step"]) for optimizer in preserve.several(subject.optimizer)
         for state in optimizer.state.values() if isinstance(state, dict) and "step" in state
     ]  # fmt: skip
-    if last is None or not steps:
+    if last is None:
         raise Skip("does not apply")
+    if last >= BEGUN and not steps and _keeps_state(subject):
+        yield Finding(
+            "K2", "warn",
+            f"the schedule has made {last} steps and its optimizer none: the moments of the "
+            f"gradient begin anew (bound: under {BEGUN} steps)",
+            "load the optimizer's state_dict as well as the scheduler's",
+            {"steps": last},
+        )  # fmt: skip
+    if not steps:
+        return
     if last == 0 and warms and max(steps) >= BEGUN:
         yield Finding(
             "K2", "warn",
@@ -142,6 +165,13 @@ def check_schedule_goes_on(subject: Subject) -> Iterable[Finding]:
             "load the scheduler's state_dict as well as the optimizer's",
             {"steps": max(steps)},
         )  # fmt: skip
+
+
+def _keeps_state(subject: Subject) -> bool:
+    """Whether all optimizers keep moments of the gradient; plain descent keeps none."""
+    held = [preserve.unwrap(optimizer) for optimizer in preserve.several(subject.optimizer)]
+    return all(any(n in g for n in ("betas", "alpha")) or g.get("momentum")
+               for optimizer in held for g in optimizer.param_groups)  # fmt: skip
 
 
 def check_decay_spares_norms(subject: Subject) -> Iterable[Finding]:

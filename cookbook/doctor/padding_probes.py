@@ -23,6 +23,7 @@ from cookbook.doctor.subject import Subject
 BY_DESIGN = {"fnet", "convbert", "funnel", "canine", "perceiver", "nystromformer", "yoso", "mra",
              "reformer", "xlnet", "big_bird", "bigbird_pegasus", "longformer", "led", "mamba",
              "mamba2", "rwkv", "jamba", "ibert", "longt5", "recurrent_gemma"}  # fmt: skip
+HEARD = 0.1  # of the scores' deviation; a network of one's own may read padding a little
 TRIED, ROWS = 3, 8  # padded rows; rows of the batch that holds them
 OF_THE_FIRST = ("input_ids", "attention_mask", "token_type_ids", "position_ids")  # of two texts
 
@@ -184,4 +185,41 @@ def _cut(key: str, value: Any, length: int, width: int) -> Any:
     return value
 
 
-CHECKS = (check_padding_is_masked,)
+def check_words_are_read_without_padding(subject: Subject) -> Iterable[Finding]:
+    """T10 of pairs: the scores of numbered words move when the padding behind them is cut off."""
+    tables = [m for m in subject.bare.modules() if isinstance(m, torch.nn.Embedding)]
+    padding = next((m.padding_idx for m in tables if m.padding_idx is not None), None)
+    batch = subject.batch("train", ROWS)
+    if padding is None or isinstance(batch, Mapping) or any(map(_looks_beside, _modules(subject))):
+        raise Skip("does not apply")
+    ids = responses.inputs(subject, ROWS)[responses.token_key(batch)]
+    lengths = [int((row != padding).sum()) for row in ids]
+    rows = [
+        i for i, n in enumerate(lengths)
+        if 1 < n < ids.shape[1] and bool((ids[i, :n] != padding).all())
+    ][:TRIED]  # fmt: skip
+    if not rows:
+        raise Skip("no row of the batch is padded on the right")
+    with responses.quiet(subject):
+        whole = responses.scores(subject, batch)
+        parts = [responses.scores(subject, [ids[i : i + 1, : lengths[i]], None]) for i in rows]
+    if whole.dim() != 2 or len(whole) != len(ids):
+        raise Skip("does not apply")
+    gap = max(responses.moved(whole[i], part[0]) for i, part in zip(rows, parts, strict=True))
+    limit = HEARD * float(whole.std())
+    if gap > limit:
+        yield Finding(
+            "T10", "warn",
+            f"a row's scores differ by {gap:.2g} between its words alone and padded to the width "
+            f"of its batch (bound: {limit:.2g}, {HEARD:.0%} of their deviation)",
+            "read the last word and not the last place, and leave padding out of means: "
+            "pack_padded_sequence, or a mask of ids != padding_idx",
+            {"difference": gap, "bound": limit},
+        )  # fmt: skip
+
+
+def _modules(subject: Subject) -> Iterable[torch.nn.Module]:
+    return (m for m in subject.bare.modules() if not isinstance(m, torch.nn.RNNBase))
+
+
+CHECKS = (check_padding_is_masked, check_words_are_read_without_padding)

@@ -43,6 +43,8 @@ EXPLAINS = {
     "T13": ("T2",), "T5": ("T6",), "T6": ("T1",),  # padding; words unknown; another end
     "L1": ("T1", "T7"),  # a shift loses the end, or puts a second beginning before the first
     "P4": ("M4",),  # what the forward pass refuses is not the labels
+    "K2": ("O4",),  # a schedule that goes on under an optimizer that begins
+    "P2": ("L4",),  # gradients that overflow point nowhere
     "O9": ("O2",),  # clipped to nothing, every step is small
     "M9": ("T10", "T12"), "M10": ("T10", "T12", "M9"), "M5": ("M2",), "M6": ("M5", "M2"),
 }  # fmt: skip

@@ -17,7 +17,7 @@ from cookbook.doctor.checks import Skip
 from cookbook.doctor.findings import Finding
 
 KINDS, WORDS = 20, 500  # different numbers, and numbers in all, that make words of them
-ONE = 0.5  # share of one number among them; of a language the commonest word is a tenth
+ONE = 0.3  # share of one number among them; of a language the commonest word is a tenth
 EMPTY = 0.01  # share of rows without a word that is still normal
 
 

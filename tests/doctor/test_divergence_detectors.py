@@ -155,7 +155,7 @@ def test_a_loss_hurled_away_that_comes_back_with_the_rate_is_o1():
     warmed = run_of(line, update=0.2)
     for record, rate in zip(warmed.records, np.r_[0, 0.2, 0.4, np.ones(47)], strict=True):
         record.rate = float(rate)
-    assert "4 times its start" in found(warmed)["O1"].evidence
+    assert "3 times its start" in found(warmed)["O1"].evidence
     for record in warmed.records:
         record.update = 0.02
     assert "O1" not in found(warmed)

@@ -56,6 +56,15 @@ def test_best_at_the_first_evaluation_and_level_since_is_overfitting(found):
     assert found(run_of(back)) == {}  # on its way down
 
 
+def test_evaluations_that_scatter_far_above_the_best_are_overfitting(found):
+    values = [0.46, 0.9, 1.1, 0.9, 1.2, 1.5, 1.0, 2.1, 2.9, 1.9, 2.7, 1.5]
+    far = [Evaluation(10 * (i + 1), {"eval_loss": v}) for i, v in enumerate(values)]
+    spiked = np.where(np.arange(120) % 9 == 8, 0.5, np.geomspace(1, 0.001, 120))
+    assert found(run_of(far, spiked))["R1"].measured["best"] == 0.46
+    far[-3] = Evaluation(100, {"eval_loss": 0.47})  # it came back once
+    assert found(run_of(far, spiked)) == {}
+
+
 def test_a_score_alone_can_show_it(found):
     scores = [Evaluation(20 * (i + 1), {"metric": v}, scored=2000)
               for i, v in enumerate([0.7, 0.9, 0.8, 0.78, 0.75, 0.7])]  # fmt: skip

@@ -87,6 +87,15 @@ def test_two_optimizers_count_together(net):
     assert verdicts(HOLDS, gan, optimizer=one) == [("O6", "info")]
 
 
+def test_a_part_that_the_loss_depends_on_is_no_second_optimizers(net):
+    rows = [(torch.randn(net[0].in_features), 0) for _ in range(4)]
+    head = AdamW(net[-1].parameters())
+    given = {"optimizer": head, "train_dataset": rows, "loss_fn": lambda out, y: out.square().sum()}
+    assert verdicts(HOLDS, net, **given) == [("O6", "warn")]
+    given["loss_fn"] = lambda out, y: net[-1].bias.sum()
+    assert verdicts(HOLDS, net, **given) == [("O6", "info")]
+
+
 def test_parameters_of_the_loss_and_master_copies_may_be_held(net):
     loss = nn.Linear(2, 2)
     optimizer = AdamW([*net.parameters(), *loss.parameters()])
@@ -194,4 +203,10 @@ def test_a_schedule_that_begins_anew_under_an_optimizer_that_has_made_steps_is_k
 
     assert told(30, along=False) == [("K2", "warn")]
     assert told(30, along=False, first=1.0, last=0.0) == []  # a second stage begins at the top
+    moments = torch.optim.lr_scheduler.LinearLR(AdamW(net.parameters()), last_epoch=-1)
+    moments.last_epoch = 20  # loaded, and the optimizer was not
+    for made, expected in ((AdamW, [("K2", "warn")]), (SGD, [])):
+        fresh = made(net.parameters(), lr=0.1)
+        given = {"optimizer": fresh, "lr_scheduler": moments}
+        assert verdicts("schedule_goes_on", net, **given) == expected
     assert told(30, along=True) == [] and told(3, along=False) == [] and told(0, along=False) == []

@@ -215,3 +215,37 @@ def test_layers_that_look_at_their_neighbours_see_padding_by_design(layer):
             return {"logits": self.last(x.masked_fill(attention_mask[..., None] == 0, -9).amax(1))}
 
     assert verdicts(Reader(), rows(1)) == []
+
+
+class Words(nn.Module):
+    """A network of one's own that reads numbered words; `pool` makes one state of many."""
+
+    def __init__(self, pool, padding=0):
+        super().__init__()
+        torch.manual_seed(0)
+        self.table = nn.Embedding(40, 8, padding_idx=padding)
+        self.read, self.out, self.pool = nn.GRU(8, 8, batch_first=True), nn.Linear(8, 3), pool
+
+    def forward(self, ids):
+        return self.out(self.pool(self.read(self.table(ids))[0], ids))
+
+
+def of_words(states, ids):
+    seen = (ids != 0)[..., None]
+    return (states * seen).sum(1) / seen.sum(1)
+
+
+@pytest.mark.parametrize(("pool", "padding", "expected"), [
+    (lambda states, ids: states[:, -1], 0, [("T10", "warn")]),
+    (lambda states, ids: states.mean(1), 0, [("T10", "warn")]),
+    (of_words, 0, []),
+    (lambda states, ids: states[:, -1], None, []),  # nothing says what padding is
+])  # fmt: skip
+def test_words_that_a_script_pads_itself(pool, padding, expected):
+    draw, rows = torch.Generator().manual_seed(0), []
+    for length in (3, 5, 8, 8, 4, 7):
+        words = torch.randint(1, 40, (length,), generator=draw)
+        rows.append((nn.functional.pad(words, (0, 8 - length)), 0))
+    subject = Subject(Words(pool, padding), train_dataset=rows, loss_fn=nn.CrossEntropyLoss())
+    found, reason = attempt(padding_probes.check_words_are_read_without_padding, subject)
+    assert [(one.fault, one.severity) for one in found] == expected and "failed" not in reason
