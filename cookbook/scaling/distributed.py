@@ -10,6 +10,7 @@ It starts no processes: `launching` does, `job` is what they run. Chapter 11 sho
 >>> from cookbook.scaling.world import joined
 >>> rows = [{"input": torch.tensor([float(i), 1.0]), "labels": i % 3} for i in range(8)]
 >>> with joined() as world:
+...     _ = torch.manual_seed(0)
 ...     model = wrap(torch.nn.Linear(2, 3), "ddp", world)
 ...     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 ...     run = train(model, optimizer, rows, world=world, batch_size=4, steps=6)
