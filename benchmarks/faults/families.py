@@ -79,10 +79,14 @@ def topic_rows(
     ]
 
 
+KIN = ("", "")  # set by `kin`: how a relative's classes are called in place of a family's
+
+
 def load(head: str, name: str, **settings: Any) -> nn.Module:
     """A transformers model with the pretrained weights of a tiny checkpoint."""
     import transformers
 
+    head = head.replace(*KIN)
     return getattr(transformers, head).from_pretrained(material.checkpoint(name), **settings)
 
 
