@@ -5,6 +5,7 @@ It reads PEFT's configuration and layers; it runs nothing. A model without PEFT 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,6 +15,9 @@ from cookbook.doctor.checks import Skip
 from cookbook.doctor.findings import Finding
 from cookbook.doctor.subject import Subject
 
+# What PEFT puts into the names of the modules that it wraps, or trains whole.
+PEFTS = re.compile(r"\.base_layer|\.original_module|\.modules_to_save\.[^.]+")
+
 
 def check_targets_are_matched(subject: Subject) -> Iterable[Finding]:
     """M5: names in `target_modules` that no module of the model bears."""
@@ -21,7 +25,7 @@ def check_targets_are_matched(subject: Subject) -> Iterable[Finding]:
         targets = getattr(config, "target_modules", None)
         if not isinstance(targets, list | tuple | set) or _by_default(subject, config, targets):
             continue
-        names = [name.replace(".base_layer", "") for name, _ in subject.bare.named_modules()]
+        names = [PEFTS.sub("", name) for name, _ in subject.bare.named_modules()]
         lost = sorted(t for t in targets if not any(f".{n}".endswith(f".{t}") for n in names))
         if lost:
             told = (

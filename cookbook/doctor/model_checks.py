@@ -163,6 +163,8 @@ def new_language_head(subject: Subject) -> dict[str, nn.Parameter]:
     weight = getattr(head, "weight", None)
     if weight is None or weight is getattr(table, "weight", None):
         return {}
+    if getattr(weight, "_is_hf_initialized", False):  # loaded, perhaps under another name
+        return {}
     found = {n: p for n, p in base.named_parameters() if p is weight}
     stored = [checkpoint_checks.stored_key(files, base, name) for name in found]
     return {} if any(stored) or not checkpoint_checks.looks_drawn(weight) else found

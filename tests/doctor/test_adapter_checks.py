@@ -35,6 +35,16 @@ def test_names_that_match_are_healthy(lora):
     assert found("check_targets_are_matched", layered) == []
 
 
+def test_names_in_a_head_that_is_trained_whole_are_matched(tokenizer):
+    import transformers
+
+    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+             "intermediate_size": 16, "vocab_size": 60}  # fmt: skip
+    model = transformers.RobertaForSequenceClassification(transformers.RobertaConfig(**small))
+    config = peft.LoraConfig(target_modules=["query", "classifier.dense"], task_type="SEQ_CLS")
+    assert found("check_targets_are_matched", peft.get_peft_model(model, config)) == []
+
+
 def test_an_adapter_that_is_off_is_found(lora):
     model = lora()
     assert found("check_adapter_is_on", model) == []

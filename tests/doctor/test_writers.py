@@ -199,6 +199,19 @@ def test_an_encoder_that_was_loaded_without_its_table_is_m1(tokens, tmp_path):
     assert said(check, tokens, model=load(tmp_path, tie_word_embeddings=False)) == ["M1"]
 
 
+def test_a_head_that_was_loaded_under_another_name_is_not_new(tmp_path):
+    """GPT-NeoX's files say embed_out, and the class lm_head."""
+    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+             "intermediate_size": 16, "vocab_size": 60}  # fmt: skip
+    transformers.GPTNeoXForCausalLM(transformers.GPTNeoXConfig(**small)).save_pretrained(tmp_path)
+    model = transformers.GPTNeoXForCausalLM.from_pretrained(tmp_path)
+    model.lm_head.requires_grad_(False)
+    rows = [{"input_ids": [5, 6, 7], "labels": [5, 6, 7]}] * 8
+    subject = Subject(model, train_dataset=rows)
+    assert subject.kind == "causal-lm"
+    assert attempt(model_checks.check_new_head_is_trained, subject)[0] == []
+
+
 @pytest.mark.parametrize(("training", "expected"), [(False, ["M7"]), (True, [])])
 def test_dropout_that_is_called_as_a_function_has_a_mode_too(tokens, training, expected):
     model = writer().train(training)
