@@ -233,3 +233,15 @@ def test_a_peer_detects_what_it_does_not_say_of_the_healthy_twin(bench):
     assert new_alarms(said, usual, severe=True) == {("loss spike", "critical")}
     assert new_alarms([["dead units", "info"]], usual, severe=True) == set()
     assert new_alarms([["dead units", "info"]], usual, severe=False) == {("dead units", "info")}
+
+
+def test_relatives_are_families_that_no_check_was_written_with(bench):
+    kin, table = bench("faults.kin"), bench("faults.table").table()
+    for relative, (family, _) in kin.OF.items():
+        ways = {task.name for task in kin.ways() if task.family == relative}
+        assert ways == {m.name for m in table if family in m.families} and len(ways) > 80
+    found = json.loads((RESULT.parent / "doctor_kin.json").read_text())["first, blind"]
+    others = json.loads(RESULT.read_text())["fault_runs"]["detected"]
+    for relative in kin.OF:
+        assert found["families"][relative]["detected"] >= others - 0.05
+        assert found["families"][relative]["right"] >= 0.85

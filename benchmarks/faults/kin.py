@@ -51,16 +51,22 @@ def work(task: run.Task) -> dict[str, Any]:
     return found | {"family": task.family, "key": task.key}
 
 
-def tasks() -> list[run.Task]:
-    """Every way of the table in these families, and every healthy script of theirs; one seed."""
-    from faults import healthy, table
+def ways() -> list[run.Task]:
+    """Every way of the table in these families, by one seed."""
+    from faults import table
 
-    broken = [
+    return [
         run.Task(m.name, 0, relative, m.fault)
         for relative, (family, _) in OF.items() for m in table.table() if family in m.families
     ]  # fmt: skip
+
+
+def tasks() -> list[run.Task]:
+    """`ways`, and every healthy script of these families."""
+    from faults import healthy
+
     fine = [(c.name, c.make(0).family) for c in healthy.configurations()]
-    return broken + [
+    return ways() + [
         run.Task(name, 0, relative) for relative, (family, _) in OF.items()
         for name, own in fine if own == family
     ]  # fmt: skip
