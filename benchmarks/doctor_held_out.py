@@ -1,7 +1,8 @@
 """How does the doctor do on faults and healthy runs that were written after its checks?
 
 Families no check was tuned on (taggers, `faults/held_out_family.py`; for the sixth set, answers as
-spans, `faults/span_family.py`; for the seventh, summaries by a BART, `faults/summary_family.py`),
+spans, `faults/span_family.py`; for the seventh, summaries by a BART, `faults/summary_family.py`;
+for the ninth, words read by a GRU, `faults/recurrent_family.py`),
 fresh ways to commit each fault (`faults/mutations/fresh_*.py` and the later sets beside them), and
 fresh healthy scripts; all of them written from the catalogue of faults alone, committed, and then
 read. The first reading of a set is the figure that counts, and is never overwritten. Later readings

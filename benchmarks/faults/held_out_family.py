@@ -35,12 +35,7 @@ PARTS = {
 
 def checkpoint() -> str:
     """A folder with DistilBERT and its tokenizer, made from the BERT of the bench."""
-    place = material.folder() / "distilbert"
-    if not place.exists():
-        unfinished = place.with_name(f"distilbert-{torch.randint(2**31, ()).item()}")
-        _student(unfinished)
-        unfinished.rename(place)
-    return str(place)
+    return str(material.kept("distilbert", _student))
 
 
 def _student(place: Path) -> None:

@@ -10,8 +10,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import os
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -89,15 +87,7 @@ def tokenizer(relative: str) -> Any:
 @functools.cache
 def checkpoint(relative: str) -> str:
     """The folder of the pretrained relative; half a minute the first time."""
-    place = material.folder() / relative
-    if not place.exists():
-        unfinished = place.with_name(f"{relative}-{os.getpid()}")
-        _pretrain_into(unfinished, relative)
-        try:
-            unfinished.rename(place)
-        except OSError:  # another process was first
-            shutil.rmtree(unfinished)
-    return str(place)
+    return str(material.kept(relative, lambda place: _pretrain_into(place, relative)))
 
 
 def _pretrain_into(place: Any, relative: str) -> None:

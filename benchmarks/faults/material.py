@@ -11,6 +11,7 @@ import functools
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +38,20 @@ def folder() -> Path:
 @functools.cache
 def checkpoint(name: str) -> str:
     """The folder of a pretrained tiny model and its tokenizer; half a minute the first time."""
+    return str(kept(name, lambda place: _pretrain_into(place, name)))
+
+
+def kept(name: str, write: Callable[[Path], None]) -> Path:
+    """A folder of this name, written once, however many processes ask for it."""
     place = folder() / name
     if not place.exists():
         unfinished = place.with_name(f"{name}-{os.getpid()}")
-        _pretrain_into(unfinished, name)
+        write(unfinished)
         try:
             unfinished.rename(place)
         except OSError:  # another process was first
             shutil.rmtree(unfinished)
-    return str(place)
+    return place
 
 
 @functools.cache

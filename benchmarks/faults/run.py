@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import importlib.util
 import json
 import multiprocessing
 import os
@@ -31,10 +30,7 @@ LIMIT = 120  # seconds for one run
 FAULT_SEEDS, HEALTHY_SEEDS = 3, 5
 LATER = table.LATER
 # Families that came after the checks: a module has NAME, and the script under this name.
-NEWER = tuple(
-    f"{name}_family" for name in ("recurrent", "summary", "span", "held_out")
-    if importlib.util.find_spec(f"faults.{name}_family")
-)  # fmt: skip
+NEWER = ("recurrent_family", "summary_family", "span_family", "held_out_family")
 APART = (*(f"{name}_" for name in ("fresh", *LATER)), "held_out_", *NEWER)
 
 

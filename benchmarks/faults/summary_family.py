@@ -9,11 +9,8 @@ in `mutations/seventh_*`, healthy writers in `seventh_healthy`.
 from __future__ import annotations
 
 import functools
-import os
 import random
 import re
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,23 +38,10 @@ SPECIAL = {
 # -- made once -----------------------------------------------------------------------------------
 
 
-def kept(name: str, write: Callable[[Path], None]) -> Path:
-    """A folder of this name, written once, however many processes ask for it."""
-    place = material.folder() / name
-    if not place.exists():
-        unfinished = place.with_name(f"{name}-{os.getpid()}")
-        write(unfinished)
-        try:
-            unfinished.rename(place)
-        except OSError:  # another process was first
-            shutil.rmtree(unfinished)
-    return place
-
-
 @functools.cache
 def checkpoint() -> str:
     """The folder of the pretrained BART and its tokenizer; a minute the first time."""
-    return str(kept("bart", _pretrain_into))
+    return str(material.kept("bart", _pretrain_into))
 
 
 def make_tokenizer(reading: list[str], size: int = material.VOCABULARY) -> Any:

@@ -110,7 +110,8 @@ def _judged(subject: Subject, model: nn.Module, name: str, states: dict, new: li
     elif was_loaded(model) and (len(lost) >= max(2, 0.1 * len(states)) or _tables(model, lost)):
         told = (
             f"{len(lost)} of {len(states)} weight matrices of the backbone are missing in "
-            f"{_short(name)}, or do not fit, and newly drawn, the first is {lost[0]} (bound: 10 %)"
+            f"{_short(name)}, or do not fit, and newly drawn, the first is {lost[0]} (bound: 10 %, "
+            "and no table of words)"
         )
         yield Finding("M1", "warn", told, measured=measured)
 

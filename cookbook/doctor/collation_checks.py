@@ -142,17 +142,9 @@ def _targets_that_begin_twice(subject: Any, begins: set[int]) -> Iterable[Findin
     """T7: a decoder that reads two of them, as its start and in the labels, or twice in these."""
     if subject.kind != "seq2seq":
         return
-    rows = []
-    for t in tokens.batches_of(subject):
-        made = t.batch if "decoder_input_ids" in t.batch else responses.decoder_inputs(
-            subject, t.batch
-        )  # fmt: skip
-        for held in (made.get("decoder_input_ids"), t.labels):
-            if isinstance(held, torch.Tensor) and held.dim() == 2 and held.shape[1] > 1:
-                rows.append((held[:, 0] == held[:, 1]) & tokens.isin(held[:, 0], begins))
-    twice = torch.cat(rows[::2]) | torch.cat(rows[1::2]) if len(rows) > 1 else torch.zeros(0)
-    if len(twice) >= ROWS and float(twice.float().mean()) > BEGINNINGS:
-        share = float(twice.float().mean())
+    twice = [row for t in tokens.batches_of(subject) for row in _begun_twice(subject, t, begins)]
+    share = sum(twice) / max(1, len(twice))
+    if len(twice) >= ROWS and share > BEGINNINGS:
         yield Finding(
             "T7", "warn",
             f"{share:.0%} of {len(twice):,} targets begin for the decoder with the same special "
@@ -161,6 +153,18 @@ def _targets_that_begin_twice(subject: Any, begins: set[int]) -> Iterable[Findin
             "keep decoder_start_token_id as it was trained, and let the tokenizer alone add tokens",
             {"share": share, "rows": len(twice)},
         )  # fmt: skip
+
+
+def _begun_twice(subject: Any, t: tokens.Tokens, begins: set[int]) -> list[bool]:
+    """Of each row, whether its decoder's input or its labels begin with one of these twice."""
+    made = t.batch
+    if "decoder_input_ids" not in t.batch:
+        made = responses.decoder_inputs(subject, t.batch)
+    found = torch.zeros(len(t.ids), dtype=torch.bool)
+    for held in (made.get("decoder_input_ids"), t.labels):
+        if isinstance(held, torch.Tensor) and held.dim() == 2 and held.shape[1] > 1:
+            found |= (held[:, 0] == held[:, 1]) & tokens.isin(held[:, 0], begins)
+    return found.tolist()
 
 
 def _asked(t: tokens.Tokens) -> Iterable[tuple[list[int], int]]:

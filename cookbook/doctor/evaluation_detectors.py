@@ -111,7 +111,7 @@ def _training_falls(run: Run, since: int) -> bool:
     line = run.line("loss")
     before = [v for s, v in line if s <= since]
     before = before if len(before) > 2 else [v for _, v in line[:3]]  # best at the very first
-    after = [v for s, v in run.line("loss") if s > since]
+    after = [v for s, v in line if s > since]
     if len(before) < 3 or len(after) < 3:
         return False
     old = np.mean(before[-max(3, len(before) // 3) :])

@@ -39,7 +39,8 @@ LOSSES = {
 
 
 def check_softmax_before_loss(subject: Subject) -> Iterable[Finding]:
-    """Probabilities where the loss expects logits, by the graph and by the numbers."""
+    """L2: probabilities where the loss expects logits, by the graph and by the numbers; M4: one
+    score a row where it expects several."""
     batch = subject.batch(rows=ROWS)
     if batch is None:
         raise Skip("does not apply")
@@ -48,6 +49,15 @@ def check_softmax_before_loss(subject: Subject) -> Iterable[Finding]:
     logits = subject.logits(outputs)
     if loss is None or loss.dim() or not loss.requires_grad:
         raise Skip("does not apply")
+    if _is_no_choice(loss, logits):
+        yield Finding(
+            "M4", "error",
+            "a cross-entropy chooses between classes and is given one score a row: the loss is 0 "
+            "for every score (bound: 2 classes)",
+            "use BCEWithLogitsLoss for one score and labels of 0 and 1, or give each class a score",
+            {"classes": 1},
+        )  # fmt: skip
+        return
     found, told, raw = squashed(loss), _told(loss, logits), likelihood_of_scores(loss)
     if raw is not None:
         yield Finding(
@@ -154,25 +164,12 @@ def _finding(logits: torch.Tensor | None, evidence: str, squash: str) -> Finding
     )  # fmt: skip
 
 
-def check_there_is_a_choice(subject: Subject) -> Iterable[Finding]:
-    """M4: one score a row under a cross-entropy, whose softmax is 1 whatever the score."""
-    batch = subject.batch(rows=ROWS)
-    if batch is None:
-        raise Skip("does not apply")
-    with subject.mode(training=False):
-        loss, outputs = gradients.training_loss(subject, batch)
-    logits = subject.logits(outputs)
-    if loss is None or loss.dim() or logits is None or logits.dim() < 2 or logits.shape[1] != 1:
-        raise Skip("does not apply")
+def _is_no_choice(loss: torch.Tensor, logits: torch.Tensor | None) -> bool:
+    """Whether a cross-entropy was given one score a row, of which the softmax is always 1."""
+    if logits is None or logits.dim() < 2 or logits.shape[1] != 1:
+        return False
     names = {node.name().rstrip("0123456789") for node in gradients.graph(loss)}
-    if "LogSoftmaxBackward" in names and abs(float(loss.detach())) < NOTHING:
-        yield Finding(
-            "M4", "error",
-            "a cross-entropy chooses between classes and is given one score a row: the loss is 0 "
-            "for every score (bound: 2 classes)",
-            "use BCEWithLogitsLoss for one score and labels of 0 and 1, or give each class a score",
-            {"classes": 1},
-        )  # fmt: skip
+    return "LogSoftmaxBackward" in names and abs(float(loss.detach())) < NOTHING
 
 
-CHECKS = (check_softmax_before_loss, check_there_is_a_choice)
+CHECKS = (check_softmax_before_loss,)

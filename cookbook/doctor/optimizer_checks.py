@@ -147,7 +147,7 @@ def check_schedule_goes_on(subject: Subject) -> Iterable[Finding]:
     ]  # fmt: skip
     if last is None:
         raise Skip("does not apply")
-    if last >= BEGUN and not steps and _keeps_state(subject):
+    if last >= BEGUN and _has_forgotten(subject):
         yield Finding(
             "K2", "warn",
             f"the schedule has made {last} steps and its optimizer none: the moments of the "
@@ -167,11 +167,13 @@ def check_schedule_goes_on(subject: Subject) -> Iterable[Finding]:
         )  # fmt: skip
 
 
-def _keeps_state(subject: Subject) -> bool:
-    """Whether all optimizers keep moments of the gradient; plain descent keeps none."""
+def _has_forgotten(subject: Subject) -> bool:
+    """Whether all optimizers keep moments of the gradient, as plain descent does not, and have
+    none."""
     held = [preserve.unwrap(optimizer) for optimizer in preserve.several(subject.optimizer)]
-    return all(any(n in g for n in ("betas", "alpha")) or g.get("momentum")
+    keep = all(any(n in g for n in ("betas", "alpha")) or g.get("momentum")
                for optimizer in held for g in optimizer.param_groups)  # fmt: skip
+    return keep and not any(optimizer.state for optimizer in held)
 
 
 def check_decay_spares_norms(subject: Subject) -> Iterable[Finding]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from cookbook.doctor import accumulation, kinds, order, preserve, weights
+from cookbook.doctor import given as taken
 from cookbook.doctor.monitor import Monitor
 
 DEEP = 12  # frames between a callback and the Trainer that calls it
@@ -59,8 +60,7 @@ def subject_of(args: Any, trainer: Any, given: dict[str, Any]) -> dict[str, Any]
     if trainer is None:
         held["train_dataset"] = getattr(loader, "dataset", None)
         held["data_collator"] = getattr(loader, "collate_fn", None)
-    if isinstance(held["eval_dataset"], dict):
-        held["eval_dataset"] = next(iter(held["eval_dataset"].values()), None)
+    held["eval_dataset"] = taken.rows("eval_dataset", held["eval_dataset"])
     return held | {
         "model": given["model"], "args": args, "optimizer": given.get("optimizer"),
         "lr_scheduler": given.get("lr_scheduler"), "trainer": trainer,

@@ -153,5 +153,5 @@ def test_a_softmax_behind_a_head_that_is_split_into_two(tiny_bert, squash):
 def test_one_score_leaves_a_cross_entropy_nothing_to_choose(classes, loss, expected):
     data = pairs(lambda draw: torch.randint(0, 2, (classes,), generator=draw).float())
     subject = Subject(Classifier(classes=classes), train_dataset=data, loss_fn=loss)
-    said, why = examination.attempt(logit_probes.check_there_is_a_choice, subject)
+    said, why = examination.attempt(logit_probes.check_softmax_before_loss, subject)
     assert [one.fault for one in said] == expected and "failed" not in why

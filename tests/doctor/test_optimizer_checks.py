@@ -209,4 +209,9 @@ def test_a_schedule_that_begins_anew_under_an_optimizer_that_has_made_steps_is_k
         fresh = made(net.parameters(), lr=0.1)
         given = {"optimizer": fresh, "lr_scheduler": moments}
         assert verdicts("schedule_goes_on", net, **given) == expected
+    heavy = SGD(net.parameters(), lr=0.1, momentum=0.9)  # its state counts no steps
+    given = {"optimizer": heavy, "lr_scheduler": moments}
+    assert verdicts("schedule_goes_on", net, **given) == [("K2", "warn")]
+    heavy.step()
+    assert verdicts("schedule_goes_on", net, **given) == []
     assert told(30, along=True) == [] and told(3, along=False) == [] and told(0, along=False) == []

@@ -16,8 +16,8 @@ def test_the_subject_without_a_trainer_comes_from_the_loader():
     given = {"model": torch.nn.ReLU(), "train_dataloader": loader, "optimizer": None}
     held = trainer_taps.subject_of(None, None, given)
     assert held["train_dataset"] == [1, 2, 3] and held["data_collator"] is loader.collate_fn
-    many = types.SimpleNamespace(eval_dataset={"a": [1], "b": [2]})
-    assert trainer_taps.subject_of(None, many, given)["eval_dataset"] == [1]
+    many = types.SimpleNamespace(eval_dataset={"a": [{"x": 1}], "b": [{"x": 2}]})
+    assert trainer_taps.subject_of(None, many, given)["eval_dataset"] == [{"x": 1}]
 
 
 def test_rows_of_a_loader_that_does_not_know():

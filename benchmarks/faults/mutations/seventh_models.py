@@ -11,9 +11,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from faults.families import adapted
+from faults.material import kept
 from faults.mutations.models import after
 from faults.recipe import Recipe
-from faults.summary_family import checkpoint, kept, writer
+from faults.summary_family import checkpoint, writer
 from faults.table import seventh
 
 # -- M1 ------------------------------------------------------------------------------------------
