@@ -16,7 +16,7 @@ from cookbook.doctor.findings import Finding
 from cookbook.doctor.subject import Subject
 
 # What PEFT puts into the names of the modules that it wraps, or trains whole.
-PEFTS = re.compile(r"\.base_layer|\.original_module|\.modules_to_save\.[^.]+")
+PEFTS = re.compile(r"\.base_layer|\.modules_to_save\.[^.]+")
 
 
 def check_targets_are_matched(subject: Subject) -> Iterable[Finding]:

@@ -64,5 +64,7 @@ def test_an_evaluation_with_the_sign_of_the_loss_turned_says_that_it_is_climbed(
     assert "sign turned" in found(mirrored(grown))["L4"].evidence
     assert found(mirrored([-v for v in grown])) == {}  # a likelihood, the same in both
     assert found(mirrored([4.2, 4.3, 4.4, 4.5])) == {}  # another loss is evaluated
+    assert found(mirrored([4.2, 4.3, 4.4, 4.5], np.linspace(-4.2, -4.5, 40))) == {}  # not grown
+    assert found(mirrored(grown, np.geomspace(1, 40, 40) * -1)) == {}  # not the same number
     assert found(mirrored(grown[:2])) == {}
     assert found(mirrored(grown, np.geomspace(1, 400, 40))) == {}  # it runs away: O1

@@ -158,3 +158,10 @@ def test_what_is_looked_at_is_not_kept():
         assert run.graphs[0] <= 2 < run.graphs[1]
     finally:
         gc.enable()
+
+
+def test_of_many_tokens_some_tell_the_spread():
+    seen, draw = Seen(Run(), MODEL), torch.Generator().manual_seed(0)
+    logits = torch.randn(5000, 40, generator=draw).requires_grad_()
+    seen.forward((), {"x": logits.detach()}, {"logits": logits}, training=True, measure=True)
+    assert float(seen.row_spread) == pytest.approx(float(logits.std(0).mean()), rel=0.1)

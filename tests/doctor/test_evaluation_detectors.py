@@ -61,6 +61,9 @@ def test_evaluations_that_scatter_far_above_the_best_are_overfitting(found):
     far = [Evaluation(10 * (i + 1), {"eval_loss": v}) for i, v in enumerate(values)]
     spiked = np.where(np.arange(120) % 9 == 8, 0.5, np.geomspace(1, 0.001, 120))
     assert found(run_of(far, spiked))["R1"].measured["best"] == 0.46
+    thrown = np.where(np.arange(120) % 9 == 8, 3.0, 0.001)  # in the mean no lower than at first
+    thrown[:10] = 0.15
+    assert "R1" in found(run_of(far, thrown))
     far[-3] = Evaluation(100, {"eval_loss": 0.47})  # it came back once
     assert found(run_of(far, spiked)) == {}
 

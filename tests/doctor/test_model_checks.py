@@ -104,6 +104,9 @@ def test_a_new_head_that_no_optimizer_holds_is_found(loaded):
     model = loaded()
     assert faults(HEAD, model, optimizer=torch.optim.AdamW(model.bert.parameters())) == ["M2"]
     assert faults(HEAD, model, optimizer=torch.optim.AdamW(model.parameters())) == []
+    stale = torch.optim.AdamW(model.parameters())  # it holds the head that was replaced: O6
+    model.classifier = nn.Linear(model.classifier.in_features, 3)
+    assert faults(HEAD, model, optimizer=stale) == []
     two = [torch.optim.SGD(m.parameters(), 0.1) for m in (model.bert, model.classifier)]
     assert faults(HEAD, model, optimizer=two) == []
 

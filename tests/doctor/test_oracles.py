@@ -54,5 +54,12 @@ def test_one_logit_for_two_classes_is_no_number():
     assert set(np.unique(number.perfect)) == {0.0, 1.0}  # or it is one: a flaw must show in both
 
 
+def test_a_head_of_one_number_is_no_logit_where_the_library_squares(tiny_bert):
+    rows = [{"input_ids": [2, 5, 6, 3], "labels": float(i % 2)} for i in range(8)]
+    model = tiny_bert("BertForSequenceClassification", num_labels=1)
+    (number,) = oracles.of(Subject(model, eval_dataset=rows))
+    assert set(np.unique(number.perfect)) == {0.0, 1.0}
+
+
 def test_words():
     assert oracles.words("eval_macro-F1") == {"eval", "macro", "f1"}

@@ -95,5 +95,12 @@ def test_sorted_rows_explain_a_loss_that_jumps():
 
 
 def test_causes_that_stand_behind_what_they_explain():
-    for cause, effect in (("T10", "D9"), ("T13", "T2"), ("T5", "T6"), ("T6", "T1"), ("P2", "L4")):
+    for cause, effect in (
+        ("T10", "D9"),
+        ("T13", "T2"),
+        ("T5", "T6"),
+        ("T6", "T1"),
+        ("P2", "L4"),
+        ("K2", "O4"),
+    ):
         assert verdict.split([found(effect), found(cause, "warn")])[0].fault == cause

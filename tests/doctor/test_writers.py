@@ -20,8 +20,10 @@ from cookbook.doctor import (
     kinds,
     label_checks,
     model_checks,
+    parameters,
     randomness_checks,
     target_checks,
+    tokenizer_probes,
 )
 from cookbook.doctor.checks import attempt
 from cookbook.doctor.subject import Subject
@@ -188,6 +190,8 @@ def test_a_new_head_of_a_writer_that_is_frozen_is_m2(tokens, tmp_path):
     assert said(check, tokens, model=model) == []
     model.lm_head.requires_grad_(False)
     assert said(check, tokens, model=model) == ["M2"]
+    tokens.name_or_path = "another"  # a new head guesses whatever is read: that is no T6
+    assert said(tokenizer_probes.check_tokenizer_is_the_checkpoints, tokens, model=model) == []
 
 
 def test_an_encoder_that_was_loaded_without_its_table_is_m1(tokens, tmp_path):
@@ -210,6 +214,13 @@ def test_a_head_that_was_loaded_under_another_name_is_not_new(tmp_path):
     subject = Subject(model, train_dataset=rows)
     assert subject.kind == "causal-lm"
     assert attempt(model_checks.check_new_head_is_trained, subject)[0] == []
+
+
+def test_layers_that_are_frozen_may_rest():
+    model = writer(decoder_layers=2)
+    every = parameters.dropouts(model)
+    layer = model.model.decoder.layers[0].requires_grad_(False)
+    assert layer in every and layer not in parameters.dropouts(model)
 
 
 @pytest.mark.parametrize(("training", "expected"), [(False, ["M7"]), (True, [])])
